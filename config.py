@@ -1,0 +1,254 @@
+"""Settings: config.yaml, the environment and the command line become frozen dataclasses, one for each section.
+
+It must not know what the settings are used for.
+"""
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+from urllib.parse import urlsplit
+
+import msgspec
+import yaml
+from msgspec import Meta
+
+PREFIX = "DREAMLOG_"
+DEFAULT_FILE = Path(__file__).with_name("config.yaml")
+
+
+class Secret:
+    """A value that logs and tracebacks show as stars."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: str) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return "'***'" if self.value else "''"
+
+    def __bool__(self) -> bool:
+        return bool(self.value)
+
+
+NO_SECRET = Secret("")
+
+
+class ConfigError(Exception):
+    """The settings have mistakes; `mistakes` names them all, a line each."""
+
+    def __init__(self, mistakes: list[str]) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = mistakes
+
+
+Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
+Limit = Annotated[int, Meta(ge=0)]
+NonEmpty = Annotated[str, Meta(min_length=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    host: NonEmpty = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8000
+    public_url: str = ""
+    allowed_origins: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
+    drain_timeout: Annotated[float, Meta(ge=0, le=3600)] = 20.0
+
+    def __post_init__(self) -> None:
+        for url in (*self.allowed_origins, *filter(None, [self.public_url])):
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.netloc or parts.path or parts.query:
+                raise ValueError(f"{url!r} is not of the form https://host or https://host:port")
+        for network in self.trusted_proxies:
+            ipaddress.ip_network(network, strict=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mongodb:
+    uri: Secret = NO_SECRET
+    database: NonEmpty = "dreamlog"
+
+    def __post_init__(self) -> None:
+        if self.uri and not self.uri.value.startswith(("mongodb://", "mongodb+srv://")):
+            raise ValueError("uri must begin with mongodb:// or mongodb+srv://")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Storage:
+    backend: Literal["local"] = "local"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    workers: Annotated[int, Meta(ge=0, le=256)] = 0
+    worker_memory: Annotated[int, Meta(ge=268_435_456)] = 1_610_612_736
+    time_limit: Seconds = 60.0
+    format: Literal["jpeg", "webp", "avif"] = "jpeg"
+    quality: Annotated[int, Meta(ge=0, le=100)] = 0
+    max_bytes: Annotated[int, Meta(ge=1)] = 50_000_000
+    max_per_dream: Annotated[int, Meta(ge=1, le=500)] = 50
+    max_pixels: Annotated[int, Meta(ge=1)] = 100_000_000
+    max_frames: Annotated[int, Meta(ge=1)] = 600
+    keep_originals: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Auth:
+    secret: Secret = NO_SECRET
+    registration: Literal["open", "closed"] = "open"
+    access_lifetime: Seconds = 900.0
+    refresh_lifetime: Seconds = 2_592_000.0
+
+    def __post_init__(self) -> None:
+        # RFC 7518, 3.2: an HS256 key has at least as many bits as the hash.
+        if self.secret and len(self.secret.value.encode()) < 32:
+            raise ValueError("secret must have 32 characters or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebSocket:
+    auth_timeout: Seconds = 10.0
+    max_message: Annotated[int, Meta(ge=256, le=131_072)] = 4096
+    ping_interval: Seconds = 25.0
+    ping_timeout: Seconds = 20.0
+    slow_timeout: Seconds = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    login_failures: Limit = 10
+    registrations: Limit = 500
+    images: Limit = 5000
+    connections: Limit = 10_000
+    messages: Limit = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    data: Path = Path("data")
+    server: Server = field(default_factory=Server)
+    mongodb: Mongodb = field(default_factory=Mongodb)
+    storage: Storage = field(default_factory=Storage)
+    images: Images = field(default_factory=Images)
+    auth: Auth = field(default_factory=Auth)
+    websocket: WebSocket = field(default_factory=WebSocket)
+    limits: Limits = field(default_factory=Limits)
+
+
+def load(file: Path | None = None, environ: Mapping[str, str] = os.environ, **overrides: Any) -> Config:
+    """The settings of `file` (default: config.yaml beside this module), then `environ`, then `overrides`.
+
+    `overrides` are named `section__name`; None means not given. Raises `ConfigError` with every mistake found.
+    """
+    mistakes: list[str] = []
+    file = file or DEFAULT_FILE
+    values = _from_file(file, mistakes)
+    for name, (where, value) in _from_environment(environ, mistakes).items():
+        values[name] = (where, value)
+    for name, value in overrides.items():
+        if value is not None:
+            values[name] = (f"--{name.rpartition('__')[2]}", value)
+
+    config = _build(values, mistakes)
+    if mistakes:
+        raise ConfigError(mistakes)
+    base = Path() if overrides.get("data") is not None else file.parent
+    return replace(config, data=(base / config.data).resolve())
+
+
+Values = dict[str, tuple[str, Any]]  # section__name -> (where it was said, value)
+
+
+def _from_file(file: Path, mistakes: list[str]) -> Values:
+    try:
+        content = yaml.safe_load(file.read_text("utf-8")) or {}
+    except OSError as error:
+        raise ConfigError([f"{file}: {error.strerror}"]) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{file}: not YAML: {error}"]) from error
+    if not isinstance(content, dict):
+        raise ConfigError([f"{file}: must be sections with settings below them"])
+    values: Values = {}
+    for section, settings in content.items():
+        if isinstance(settings, dict):
+            values.update({f"{section}__{name}": (f"{file.name}: {section}.{name}", v) for name, v in settings.items()})
+        elif section in SECTIONS and settings is not None:
+            mistakes.append(f"{file.name}: {section}: must be a section with settings below it")
+        elif section not in SECTIONS:
+            values[str(section)] = (f"{file.name}: {section}", settings)
+    return values
+
+
+def _from_environment(environ: Mapping[str, str], mistakes: list[str]) -> Values:
+    values: Values = {}
+    for variable, text in environ.items():
+        if not variable.startswith(PREFIX):
+            continue
+        name = variable.removeprefix(PREFIX).lower()
+        if name.endswith("_file") and name not in SETTINGS:
+            name = name.removesuffix("_file")
+            try:
+                text = Path(text).read_text("utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                mistakes.append(f"{variable}: {text} cannot be read: {error}")
+                continue
+        is_list = str(SETTINGS.get(name, "")).startswith("tuple")
+        value: Any = [part.strip() for part in text.split(",") if part.strip()] if is_list else text
+        values[name] = (variable, value)
+    return values
+
+
+def _build(values: Values, mistakes: list[str]) -> Config:
+    known: dict[str, Any] = {}
+    for name, (where, value) in values.items():
+        if name not in SETTINGS:
+            mistakes.append(f"{where}: there is no such setting")
+            continue
+        try:
+            # Not strict, because the environment has only text: "8000" is a number there.
+            known[name] = msgspec.convert(value, SETTINGS[name], strict=not isinstance(value, str), dec_hook=_decode)
+        except msgspec.ValidationError as error:
+            mistakes.append(f"{where}: {error}")
+    sections: dict[str, Any] = {}
+    for section, cls in SECTIONS.items():
+        mine = {name.partition("__")[2]: v for name, v in known.items() if name.startswith(f"{section}__")}
+        try:
+            sections[section] = cls(**mine)
+        except ValueError as error:
+            mistakes.append(f"{section}: {error}")
+    if "data" in known:
+        sections["data"] = known["data"]
+    return Config() if mistakes else replace(Config(), **sections)
+
+
+def _decode(kind: type, value: Any) -> Any:
+    if isinstance(value, str):
+        return kind(value)
+    raise msgspec.ValidationError(f"Expected `str`, got `{type(value).__name__}`")
+
+
+def _types() -> tuple[dict[str, Any], dict[str, Any]]:
+    sections, settings = {}, {}
+    for name, kind in get_type_hints(Config, include_extras=True).items():
+        if is_dataclass(kind):
+            sections[name] = kind
+            settings.update({f"{name}__{n}": k for n, k in get_type_hints(kind, include_extras=True).items()})
+        else:
+            settings[name] = kind
+    return sections, settings
+
+
+SECTIONS, SETTINGS = _types()
+
+
+def defaults() -> dict[str, Any]:
+    """Every setting's default, by `section__name`; the test that holds config.yaml to the code uses it."""
+    found: dict[str, Any] = {}
+    for section, cls in SECTIONS.items():
+        found.update({f"{section}__{f.name}": f.default for f in fields(cls) if f.default is not MISSING})
+    return {"data": Config.data, **found}

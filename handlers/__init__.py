@@ -1,0 +1,1 @@
+"""Who talks to clients: HTTP and WebSocket. Begin with `routes.py`."""

@@ -1,0 +1,289 @@
+"""What every call of the API shares: who is calling, JSON in and out, errors as RFC 9457 problems.
+
+It must not know what a dream is.
+"""
+
+import math
+import secrets
+import time
+from collections.abc import Awaitable
+from http import HTTPStatus
+from typing import Any, NoReturn, TypeVar
+
+import msgspec
+from tornado.httputil import HTTPHeaders
+from tornado.ioloop import IOLoop
+from tornado.log import app_log
+from tornado.web import HTTPError, RequestHandler, stream_request_body
+
+from handlers.access import Access
+from handlers.forms import Invalid
+from handlers.tokens import Caller, InvalidToken, Tokens
+from storage.errors import Conflict, Error, NoSpace, NotFound, Unavailable
+
+T = TypeVar("T")
+
+JSON_LIMIT = 1_000_000  # bytes of a JSON body: the longest content, every code point escaped as \\uXXXX, and room
+LINGER = 5.0  # seconds in which the rest of a refused body is thrown away; nginx's lingering_timeout
+STALL = 60.0  # seconds without a byte after which a sender is given up
+
+UNKNOWN = 1 << 62  # length of a body that does not say its length
+
+STATUSES: dict[type[Error], int] = {NotFound: 404, Conflict: 409, NoSpace: 507, Unavailable: 503}
+
+
+class Problem(Exception):
+    """An answer other than the one asked for: a status, a sentence, and the fields that were wrong."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        errors: list[dict[str, str]] | None = None,
+        headers: dict[str, str] | None = None,
+        title: str | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.errors = errors
+        self.headers = headers or {}
+        self.title = title or HTTPStatus(status).phrase
+
+    def body(self) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "type": "about:blank",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+        }
+        return body | {"errors": self.errors} if self.errors is not None else body
+
+
+def too_many(detail: str, retry_after: float) -> Problem:
+    return Problem(429, detail, headers={"Retry-After": str(max(1, math.ceil(retry_after)))})
+
+
+@stream_request_body
+class ApiHandler(RequestHandler):
+    """One call: `begin` before the body arrives, `receive` for each piece of it, then the method.
+
+    An error at any of these is answered at once, and what the client still sends is thrown away for `LINGER` seconds:
+    closing on a client that is still sending would reset the connection, and it would never read the answer.
+    """
+
+    public = False  # True: no token is asked for
+    caller: Caller
+
+    def initialize(self, *, access: Access, tokens: Tokens) -> None:
+        self.access = access
+        self.tokens = tokens
+        self.request_id = secrets.token_hex(4)
+        self.log_about = ""  # joins the request's line in the log to those of its images
+        self._body = bytearray()
+        self.unread = _body_length(self.request.headers)
+        self._ended_early = False
+        self._receiving_body = False
+        self._watchdog: object | None = None
+
+    # ---- for subclasses
+
+    async def begin(self) -> None:
+        """Before the body: the last chance to refuse it unread."""
+        if JSON_LIMIT < self.unread < UNKNOWN:
+            self._too_large()
+
+    async def receive(self, chunk: bytes) -> None:
+        if len(self._body) + len(chunk) > JSON_LIMIT:
+            self._too_large()
+        self._body += chunk
+
+    def abandon(self) -> None:
+        """The request ended without its method having run: let go of everything. May be called twice."""
+
+    def read_json(self, kind: type[T]) -> T:
+        """The body as a `kind`; raises a 400 or 422 that says what is wrong."""
+        try:
+            raw = msgspec.json.decode(self._body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise Problem(400, f"The body is not JSON: {error}") from error
+        try:
+            return msgspec.convert(raw, kind)
+        except msgspec.ValidationError as error:
+            message, _, path = str(error).partition(" - at `$.")
+            field = path.rstrip("`") or "body"
+            raise Problem(422, f"{field}: {message}", errors=[{"field": field, "message": message}]) from error
+
+    def answer(self, status: int, body: Any) -> None:
+        """End the request with `body` as JSON; before the method, also the last that is read of it."""
+        self.set_status(status)
+        self._end(msgspec.json.encode(body), "application/json")
+
+    # ---- the way of a request
+
+    async def prepare(self) -> None:
+        self.access.begins(self)
+        if self.unread:
+            self._deadline_from_now(STALL)
+        try:
+            # Tornado's own limit would answer without a body; ours is watched in begin() and receive().
+            self.request.connection.set_max_body_size(UNKNOWN)  # type: ignore[union-attr]
+            self._allow_origin()
+            if not self.public and self.request.method != "OPTIONS":
+                self.caller = self._authenticated()
+            await self.begin()
+        except Exception as error:
+            self._refuse(error)
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        self._receiving_body = True
+        self.unread -= len(chunk)
+        if self._ended_early:
+            return None
+        self._deadline_from_now(STALL) if self.unread > 0 else self._stop_watchdog()
+        return self._receive(chunk)
+
+    async def _receive(self, chunk: bytes) -> None:
+        try:
+            await self.receive(chunk)
+        except Exception as error:
+            self._refuse(error)
+
+    def on_connection_close(self) -> None:
+        self.access.ends(self)
+        self._stop_watchdog()
+        self.abandon()
+
+    def on_finish(self) -> None:
+        self.access.ends(self)
+        self._stop_watchdog()
+        self.abandon()
+
+    def options(self, *_: str) -> None:
+        self.set_status(204)
+
+    def set_default_headers(self) -> None:
+        self.clear_header("Server")
+        self.set_header("Cache-Control", "no-store")
+        self.set_header("X-Content-Type-Options", "nosniff")
+        if hasattr(self, "request_id"):
+            self.set_header("X-Request-Id", self.request_id)
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Every error's one way out; `kwargs["exc_info"]` tells which."""
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        self._end_with(self._problem(error, status_code))
+
+    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+        if not isinstance(value, Problem | Invalid | Error | HTTPError | InvalidToken):
+            # The traceback only: the request's own text, which Tornado would add, is private.
+            app_log.error("request %s failed", self.request_id, exc_info=(typ, value, tb))
+
+    # ---- inside
+
+    def _authenticated(self) -> Caller:
+        scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            raise Problem(401, "This needs the header `Authorization: Bearer <access token>`.", headers=_CHALLENGE)
+        return self.tokens.caller(token.strip(), time.time())
+
+    def _allow_origin(self) -> None:
+        origin = self.request.headers.get("Origin")
+        if origin is None or not self.access.is_foreign_but_allowed(origin):
+            return
+        self.set_header("Access-Control-Allow-Origin", origin)
+        self.set_header("Access-Control-Allow-Credentials", "true")
+        self.set_header("Access-Control-Expose-Headers", "Retry-After, X-Request-Id")
+        self.set_header("Vary", "Origin")
+        if self.request.method == "OPTIONS":
+            self.set_header("Access-Control-Allow-Methods", "GET, POST, PATCH, DELETE")
+            self.set_header("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key")
+            self.set_header("Access-Control-Max-Age", "86400")
+
+    def _problem(self, error: BaseException | None, status: int) -> Problem:
+        match error:
+            case Problem():
+                return error
+            case Invalid():
+                return Problem(422, str(error), errors=error.errors)
+            case InvalidToken():
+                return Problem(401, str(error), headers=_CHALLENGE)
+            case Error():
+                code = next((code for kind, code in STATUSES.items() if isinstance(error, kind)), 500)
+                return Problem(code, str(error), headers={"Retry-After": "2"} if code == 503 else None)
+            case HTTPError(status_code=405):
+                allowed = [m for m in self.SUPPORTED_METHODS if m.lower() in vars(type(self))]
+                return Problem(405, f"Allowed here: {', '.join(allowed)}.", headers={"Allow": ", ".join(allowed)})
+            case HTTPError():
+                return Problem(status, error.log_message or HTTPStatus(status).description or "The request failed.")
+            case _:
+                return Problem(500, f"Something went wrong on the server. Its log says more under {self.request_id}.")
+
+    def _end_with(self, problem: Problem) -> None:
+        self.set_status(problem.status, problem.title)
+        for name, value in problem.headers.items():
+            self.set_header(name, value)
+        self._end(msgspec.json.encode(problem.body()), "application/problem+json")
+
+    def _refuse(self, error: Exception) -> None:
+        self.log_exception(type(error), error, error.__traceback__)
+        self._end_with(self._problem(error, 500))
+
+    def _end(self, body: bytes, content_type: str) -> None:
+        self.set_header("Content-Type", content_type)
+        self.set_header("Content-Length", len(body))
+        self.write(body)
+        expects = self.request.headers.get("Expect", "").lower() == "100-continue"
+        if self.unread <= 0 or (expects and not self._receiving_body):
+            self.finish()  # nothing more is on its way
+            return
+        self._ended_early = True
+        self.abandon()
+        method = (self.request.method or "").lower()
+        setattr(self, method, lambda *_: None)  # when the body has ended, nothing is left to do
+        if self.unread > JSON_LIMIT:
+            self.set_header("Connection", "close")
+        self.flush()
+        self._deadline_from_now(LINGER)
+
+    def _deadline_from_now(self, seconds: float) -> None:
+        self._stop_watchdog()
+        self._watchdog = IOLoop.current().call_later(seconds, self._give_up)
+
+    def _stop_watchdog(self) -> None:
+        if self._watchdog is not None:
+            IOLoop.current().remove_timeout(self._watchdog)
+            self._watchdog = None
+
+    def _give_up(self) -> None:
+        self._watchdog = None
+        if self._ended_early and not self._finished:
+            self.finish()  # closes the connection, since the body has not all been read
+        elif self.request.connection is not None:
+            app_log.info("request %s: the sender has been silent for %d s", self.request_id, STALL)
+            self.request.connection.stream.close()  # type: ignore[attr-defined]
+
+    @staticmethod
+    def _too_large() -> NoReturn:
+        raise Problem(413, f"The body may have at most {JSON_LIMIT} bytes.")
+
+
+_CHALLENGE = {"WWW-Authenticate": "Bearer"}
+
+
+def _body_length(headers: HTTPHeaders) -> int:
+    """Bytes of body to come; `UNKNOWN` for a chunked one."""
+    if "Transfer-Encoding" in headers:
+        return UNKNOWN
+    length = headers.get("Content-Length", "0")
+    return int(length) if length.isdecimal() else 0
+
+
+class NothingHere(ApiHandler):
+    """Every path that is in no route."""
+
+    public = True
+
+    async def begin(self) -> None:
+        raise Problem(404, "There is nothing at this address.")

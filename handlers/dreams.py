@@ -1,0 +1,111 @@
+"""Dreams over HTTP: list, create, read, change, delete.
+
+It must not know how a dream is stored, nor what happens to its images.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from handlers import forms, views
+from handlers.base import ApiHandler
+from handlers.forms import Invalid
+from handlers.upload import UploadHandler
+from storage.dreams import Dreams, InvalidCursor
+from storage.model import Draft, Dream
+
+Addresses = Callable[[str], views.Address]  # what a client's addresses begin with -> the address of a key
+
+PAGE = 20
+
+
+class DreamsHandler(UploadHandler):
+    """`/api/dreams`"""
+
+    def initialize(self, *, dreams: Dreams, addresses: Addresses, **shared: Any) -> None:
+        super().initialize(**shared)
+        self.dreams = dreams
+        self.addresses = addresses
+
+    async def begin(self) -> None:
+        if self.request.method != "POST":
+            return
+        self.key = self.idempotency_key()
+        if self.key is not None and (first := await self.dreams.first_result(self.caller.user, None, self.key)):
+            answer_dream(self, 201, first, self.addresses)
+        elif self.is_multipart():
+            self.open_upload(room=self.allowed.max_per_dream)
+        else:
+            await super().begin()
+
+    async def get(self) -> None:
+        query = {name: self.get_query_argument(name) for name in self.request.query_arguments}
+        if unknown := set(query) - {"limit", "cursor", "q", "tag", "from", "to"}:
+            message = "there is no such parameter; there are limit, cursor, q, tag, from, to"
+            raise Invalid([{"field": name, "message": message} for name in sorted(unknown)])
+        try:
+            items, cursor = await self.dreams.find(
+                self.caller.user,
+                limit=forms.page_size(query.get("limit", str(PAGE))),
+                cursor=query.get("cursor") or None,
+                words=query.get("q", "")[: forms.TITLE_LENGTH],
+                tag=query.get("tag") or None,
+                since=forms.moment("from", query["from"]) if query.get("from") else None,
+                until=forms.moment("to", query["to"]) if query.get("to") else None,
+            )
+        except InvalidCursor:
+            raise Invalid([{"field": "cursor", "message": "must be the next_cursor of an earlier page"}]) from None
+        address = self.addresses(self.access.base_url(self.request))
+        self.answer(200, {"items": [views.dream(dream, address) for dream in items], "next_cursor": cursor})
+
+    async def post(self) -> None:
+        if self.upload is None:
+            draft = drafted(forms.fields(self.read_json(dict)), images=0)
+            dream = await self.dreams.create(self.caller.user, draft, [], self.key)
+        else:
+            async with self.uploaded() as upload:
+                raw = forms.from_multipart(upload.fields)
+                draft = drafted(forms.fields(raw, beside=frozenset({"positions"})), images=len(upload.parts))
+                where = forms.positions(raw.get("positions", []), images=len(upload.parts), length=len(draft.content))
+                uploads = upload.placed(where)
+                dream = await self.dreams.create(self.caller.user, draft, uploads, self.key)
+                upload.keep_if_in(dream)
+        answer_dream(self, 201, dream, self.addresses)
+
+
+class DreamHandler(ApiHandler):
+    """`/api/dreams/{id}`"""
+
+    def initialize(self, *, dreams: Dreams, addresses: Addresses, **shared: Any) -> None:
+        super().initialize(**shared)
+        self.dreams = dreams
+        self.addresses = addresses
+
+    async def get(self, dream_id: str) -> None:
+        answer_dream(self, 200, await self.dreams.get(self.caller.user, dream_id), self.addresses)
+
+    async def patch(self, dream_id: str) -> None:
+        raw = self.read_json(dict)
+        changes = forms.fields(raw, beside=frozenset({"images"}))
+        dream = await self.dreams.get(self.caller.user, dream_id)
+        length = len(changes.get("content", dream.content))
+        positions = forms.moved(raw.get("images", []), length=length)
+        dream = await self.dreams.update(self.caller.user, dream_id, changes, positions)
+        answer_dream(self, 200, dream, self.addresses)
+
+    async def delete(self, dream_id: str) -> None:
+        await self.dreams.delete(self.caller.user, dream_id)
+        self.log_about = f"dream={dream_id}"
+        self.set_status(204)
+
+
+def drafted(values: dict[str, Any], *, images: int) -> Draft:
+    """A new dream's draft; a dream in which there is nothing at all is a mistake."""
+    draft = Draft(**values)
+    if not (draft.title.strip() or draft.content.strip() or images):
+        raise Invalid([{"field": "title", "message": "a dream needs a title, a content or an image"}])
+    return draft
+
+
+def answer_dream(handler: ApiHandler, status: int, dream: Dream, addresses: Addresses) -> None:
+    handler.log_about = f"dream={dream.id}"
+    handler.answer(status, views.dream(dream, addresses(handler.access.base_url(handler.request))))

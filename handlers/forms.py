@@ -1,0 +1,180 @@
+"""What clients send of a dream: checked, and turned into values; or the list of what is wrong with it.
+
+Pure: it must not know Tornado or the database.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import date, datetime
+from typing import Any
+
+TITLE_LENGTH = 200  # code points, here and below
+CONTENT_LENGTH = 100_000
+MOOD_LENGTH = 50
+TAG_LENGTH = 50
+TAGS = 20
+LUCIDITY = range(6)
+YEARS = range(1000, 9000)  # far enough from the ends of the calendar for every offset
+
+Errors = list[dict[str, str]]
+
+
+class Invalid(Exception):
+    """Input with mistakes; `errors` has one `{field, message}` for each."""
+
+    def __init__(self, errors: Errors) -> None:
+        super().__init__("; ".join(f"{each['field']}: {each['message']}" for each in errors))
+        self.errors = errors
+
+
+def from_multipart(fields: Mapping[str, list[str]]) -> dict[str, Any]:
+    """Form fields as the JSON that says the same."""
+    raw: dict[str, Any] = {}
+    errors: Errors = []
+    for name, values in fields.items():
+        # Browsers send each line break of a form as CRLF; positions were counted with one character for it.
+        values = [value.replace("\r\n", "\n") for value in values]
+        if name in ("tags", "positions"):
+            raw[name] = values
+        elif len(values) > 1:
+            errors.append({"field": name, "message": "may be given once"})
+        elif name == "lucidity" or (name in ("mood", "dreamed_at") and not values[0]):
+            raw[name] = _number(values[0]) if values[0] else None
+        else:
+            raw[name] = values[0]
+    if errors:
+        raise Invalid(errors)
+    return raw
+
+
+def fields(raw: Any, *, beside: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """The fields of a dream in `raw`, checked; `beside` names keys that are somebody else's to check."""
+    if not isinstance(raw, dict):
+        raise Invalid([{"field": "body", "message": "must be an object"}])
+    values: dict[str, Any] = {}
+    errors: Errors = []
+    for name, value in raw.items():
+        if name in beside:
+            continue
+        if name not in _CHECKS:
+            allowed = ", ".join([*_CHECKS, *sorted(beside)])
+            errors.append({"field": str(name), "message": f"there is no such field; there are {allowed}"})
+            continue
+        try:
+            values[name] = _CHECKS[name](value)
+        except ValueError as error:
+            errors.append({"field": name, "message": str(error)})
+    if errors:
+        raise Invalid(errors)
+    return values
+
+
+def positions(raw: list[Any], *, images: int, length: int) -> list[int]:
+    """The n-th image's position, 0 to `length`: one for each image, or none at all, which means the end."""
+    if not raw and images:
+        return [length] * images
+    if len(raw) != images:
+        message = f"there must be one for each image: {images} images, {len(raw)} positions"
+        raise Invalid([{"field": "positions", "message": message}])
+    return [_position(f"positions[{index}]", value, length) for index, value in enumerate(raw)]
+
+
+def moved(raw: Any, *, length: int) -> dict[int, int]:
+    """`[{id, position}]` as image id -> position."""
+    if not isinstance(raw, list) or not all(isinstance(each, dict) and set(each) == {"id", "position"} for each in raw):
+        raise Invalid([{"field": "images", "message": "must be a list of {id, position}"}])
+    ids = [each["id"] for each in raw]
+    if not all(type(each) is int for each in ids):
+        raise Invalid([{"field": "images", "message": "an id is an integer"}])
+    return {each["id"]: _position(f"images[{i}].position", each["position"], length) for i, each in enumerate(raw)}
+
+
+def page_size(text: str) -> int:
+    size = _number(text)
+    if not isinstance(size, int) or not 1 <= size <= 100:
+        raise Invalid([{"field": "limit", "message": "must be a number from 1 to 100"}])
+    return size
+
+
+def moment(name: str, text: str) -> date | datetime:
+    """A night as 2026-11-22, or a time as 2026-11-22T06:10:00Z."""
+    try:
+        return date.fromisoformat(text) if len(text) == 10 else _time(text)
+    except ValueError:
+        message = "must be a night as 2026-11-22 or a time as 2026-11-22T06:10:00Z"
+        raise Invalid([{"field": name, "message": message}]) from None
+
+
+def _text(most: int, *, blank: bool = True) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        if not isinstance(value, str):
+            raise ValueError("must be a text")
+        if len(value) > most:
+            raise ValueError(f"may have at most {most} characters; this has {len(value)}")
+        if not blank and not value.strip():
+            raise ValueError("must not be empty")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ValueError("has half of a surrogate pair, which is no character") from None
+        return value
+
+    return check
+
+
+def _mood(value: Any) -> str | None:
+    return None if value is None else _text(MOOD_LENGTH)(value).strip() or None
+
+
+def _lucidity(value: Any) -> int | None:
+    if value is None:
+        return None
+    if type(value) is not int or value not in LUCIDITY:
+        raise ValueError("must be a whole number from 0 (not lucid) to 5")
+    return value
+
+
+def _tags(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError("must be a list of texts")
+    tags = dict.fromkeys(_text(TAG_LENGTH, blank=False)(each).strip() for each in value)
+    if len(tags) > TAGS:
+        raise ValueError(f"there may be at most {TAGS}")
+    return tuple(tags)
+
+
+def _time(value: Any) -> datetime:
+    wanted = "must be a time with its offset, as 2026-11-22T06:10:00Z or 2026-11-22T06:10:00+08:00"
+    try:
+        moment = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise ValueError(wanted) from None
+    if moment.tzinfo is None or moment.year not in YEARS:
+        raise ValueError(wanted)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)  # MongoDB keeps milliseconds
+
+
+def _dreamed_at(value: Any) -> datetime | None:
+    return None if value is None else _time(value)
+
+
+def _number(text: str) -> int | str:
+    """`text` as an integer where it is one, else as it was, for a check to refuse."""
+    return int(text) if text.isascii() and text.removeprefix("-").isdecimal() and len(text) < 12 else text
+
+
+def _position(field: str, value: Any, length: int) -> int:
+    number = _number(value) if isinstance(value, str) else value
+    if type(number) is not int or not 0 <= number <= length:
+        message = f"must be a whole number from 0 to {length}, the content's length in code points"
+        raise Invalid([{"field": field, "message": message}])
+    return number
+
+
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "title": _text(TITLE_LENGTH),
+    "content": _text(CONTENT_LENGTH),
+    "dreamed_at": _dreamed_at,
+    "mood": _mood,
+    "lucidity": _lucidity,
+    "tags": _tags,
+}

@@ -1,0 +1,54 @@
+"""Is the server alive, and can it take work.
+
+It must not know how the parts do their work, only how each is asked.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+from tornado.web import RequestHandler
+
+Check = Callable[[], Awaitable[bool]]
+
+TIMEOUT = 3.0  # seconds for a part to answer
+
+
+class HealthHandler(RequestHandler):
+    """`/healthz`: the process answers."""
+
+    def initialize(self) -> None:
+        self.log_about = ""
+        self.request_id = ""
+
+    def set_default_headers(self) -> None:
+        self.clear_header("Server")
+        self.set_header("Cache-Control", "no-store")
+
+    async def get(self) -> None:
+        self.write({"status": "alive"})
+
+    async def head(self) -> None:
+        await self.get()
+
+
+class ReadyHandler(HealthHandler):
+    """`/readyz`: 200 when every part can take work, else 503; the body names each part."""
+
+    def initialize(self, *, checks: Mapping[str, Check]) -> None:
+        super().initialize()
+        self.checks = checks
+
+    async def get(self) -> None:
+        answers = await asyncio.gather(*(_asked(check) for check in self.checks.values()))
+        ready = all(answers)
+        self.set_status(200 if ready else 503)
+        parts = {name: "ok" if answer else "unavailable" for name, answer in zip(self.checks, answers, strict=True)}
+        self.write({"status": "ready" if ready else "not ready", **parts})
+
+
+async def _asked(check: Check) -> bool:
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            return await check()
+    except Exception:  # whatever keeps a part from answering, it cannot take work
+        return False

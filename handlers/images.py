@@ -1,0 +1,136 @@
+"""The images of a dream over HTTP: add, remove, retry, read the original.
+
+It must not know how an image is processed.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiofiles
+
+from handlers import forms
+from handlers.base import ApiHandler, Problem
+from handlers.dreams import Addresses, answer_dream
+from handlers.forms import Invalid
+from handlers.upload import UploadHandler
+from processing import formats
+from storage.dreams import Dreams
+from storage.errors import Conflict, NotFound
+from storage.files import Files
+from storage.jobs import Jobs
+from storage.local import CHUNK
+from storage.model import Dream, Image, State
+from storage.staging import Staging
+
+
+class ImagesHandler(UploadHandler):
+    """`/api/dreams/{id}/images`"""
+
+    def initialize(self, *, dreams: Dreams, addresses: Addresses, **shared: Any) -> None:
+        super().initialize(**shared)
+        self.dreams = dreams
+        self.addresses = addresses
+
+    async def begin(self) -> None:
+        if self.request.method != "POST":
+            return
+        owner, dream_id = self.caller.user, self.path_args[0]
+        dream = await self.dreams.get(owner, dream_id)
+        self.key = self.idempotency_key()
+        if self.key is not None and (first := await self.dreams.first_result(owner, dream_id, self.key)):
+            answer_dream(self, 201, first, self.addresses)
+            return
+        if not self.is_multipart():
+            raise Problem(415, "Images come as multipart/form-data, with the fields `images` and `positions`.")
+        self.open_upload(room=self.allowed.max_per_dream - len(dream.images))
+
+    async def post(self, dream_id: str) -> None:
+        async with self.uploaded() as upload:
+            if foreign := set(upload.fields) - {"positions"}:
+                message = "there is no such field; there are images, positions"
+                raise Invalid([{"field": name, "message": message} for name in sorted(foreign)])
+            if not upload.parts:
+                raise Invalid([{"field": "images", "message": "there must be one at least"}])
+            dream = await self.dreams.get(self.caller.user, dream_id)
+            raw = upload.fields.get("positions", [])
+            where = forms.positions(raw, images=len(upload.parts), length=len(dream.content))
+            most = self.allowed.max_per_dream
+            dream = await self.dreams.add_images(
+                self.caller.user, dream_id, upload.placed(where), most=most, key=self.key
+            )
+            upload.keep_if_in(dream)
+        answer_dream(self, 201, dream, self.addresses)
+
+
+class ImageHandler(ApiHandler):
+    """`/api/dreams/{id}/images/{image_id}`"""
+
+    def initialize(self, *, dreams: Dreams, **shared: Any) -> None:
+        super().initialize(**shared)
+        self.dreams = dreams
+
+    async def delete(self, dream_id: str, image_id: str) -> None:
+        await self.dreams.remove_image(self.caller.user, dream_id, int(image_id))
+        self.log_about = f"dream={dream_id} image={image_id}"
+        self.set_status(204)
+
+
+class RetryHandler(ApiHandler):
+    """`/api/dreams/{id}/images/{image_id}/retry`"""
+
+    def initialize(self, *, dreams: Dreams, jobs: Jobs, addresses: Addresses, **shared: Any) -> None:
+        super().initialize(**shared)
+        self.dreams = dreams
+        self.jobs = jobs
+        self.addresses = addresses
+
+    async def post(self, dream_id: str, image_id: str) -> None:
+        dream, image = await _theirs(self.dreams, self.caller.user, dream_id, image_id)
+        retried = await self.jobs.retry(dream, image) if image.state is State.FAILED else None
+        if retried is None:
+            raise Conflict("Only a failed image can be tried again.")
+        answer_dream(self, 202, retried, self.addresses)
+
+
+class OriginalHandler(ApiHandler):
+    """`/api/dreams/{id}/images/{image_id}/original`"""
+
+    def initialize(self, *, dreams: Dreams, files: Files, staging: Staging, **shared: Any) -> None:
+        super().initialize(**shared)
+        self.dreams = dreams
+        self.files = files
+        self.staging = staging
+
+    async def get(self, dream_id: str, image_id: str) -> None:
+        _, image = await _theirs(self.dreams, self.caller.user, dream_id, image_id)
+        pieces = self._pieces(image)
+        first = await anext(pieces, b"")  # what is not there must be found missing before the headers go out
+        extension = formats.EXTENSIONS[image.format]
+        self.set_header("Content-Type", formats.MEDIA_TYPES[image.format])
+        self.set_header("Content-Length", image.bytes)
+        self.set_header("Content-Disposition", f'attachment; filename="dream-{dream_id}-{image_id}.{extension}"')
+        self.write(first)
+        await self.flush()
+        async for piece in pieces:
+            self.write(piece)
+            await self.flush()
+
+    async def _pieces(self, image: Image) -> AsyncIterator[bytes]:
+        if image.original is None and image.staged is None:
+            raise NotFound("The original was not kept.")
+        if image.original is not None and image.state is State.COMPLETED:
+            async for piece in self.files.open(image.original):
+                yield piece
+            return
+        assert image.staged is not None
+        async with aiofiles.open(self.staging.path(image.staged), "rb") as file:
+            while piece := await file.read(CHUNK):
+                yield piece
+
+
+async def _theirs(dreams: Dreams, owner: str, dream_id: str, image_id: str) -> tuple[Dream, Image]:
+    dream = await dreams.get(owner, dream_id)
+    image = dream.image(int(image_id))
+    if image is None:
+        raise NotFound("There is no such image in this dream.")
+    return dream, image

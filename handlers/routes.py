@@ -1,0 +1,79 @@
+"""Every call there is, and what the handler of each is given."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tornado.web import url
+
+from config import Config
+from handlers.access import Access
+from handlers.auth import Login, Logout, Me, Passwords, Refresh, Register, SignedOut
+from handlers.dreams import Addresses, DreamHandler, DreamsHandler
+from handlers.health import Check, HealthHandler, ReadyHandler
+from handlers.images import ImageHandler, ImagesHandler, OriginalHandler, RetryHandler
+from handlers.limits import Limits
+from handlers.media import MediaHandler
+from handlers.subscribers import Subscribers
+from handlers.tokens import Tokens
+from handlers.websocket import DreamSocket
+from storage.dreams import Dreams
+from storage.files import Files
+from storage.jobs import Jobs
+from storage.local import LocalFiles
+from storage.staging import Staging
+from storage.users import Users
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What `server.py` has built, for the rows below to choose from."""
+
+    access: Access
+    tokens: Tokens
+    limits: Limits
+    passwords: Passwords
+    users: Users
+    dreams: Dreams
+    jobs: Jobs
+    files: Files
+    staging: Staging
+    subscribers: Subscribers
+    addresses: Addresses
+    signed_out: SignedOut
+    checks: Mapping[str, Check]
+
+
+def routes(config: Config, p: Parts) -> list[url]:
+    api = {"access": p.access, "tokens": p.tokens}
+    accounts = {**api, "users": p.users, "signed_out": p.signed_out}
+    signing_in = {**api, "users": p.users, "passwords": p.passwords, "limits": p.limits}
+    dreams = {**api, "dreams": p.dreams}
+    shown = {**dreams, "addresses": p.addresses}
+    uploads = {**shown, "staging": p.staging, "allowed": config.images, "limits": p.limits}
+    socket = {
+        "access": p.access,
+        "tokens": p.tokens,
+        "dreams": p.dreams,
+        "subscribers": p.subscribers,
+        "settings": config.websocket,
+    }
+    image = r"/api/dreams/([^/]+)/images/(\d{1,9})"
+    rows = [
+        url(r"/api/auth/register", Register, {**signing_in, "registration_open": config.auth.registration == "open"}),
+        url(r"/api/auth/login", Login, signing_in),
+        url(r"/api/auth/refresh", Refresh, accounts),
+        url(r"/api/auth/logout", Logout, accounts),
+        url(r"/api/me", Me, {**accounts, "dreams": p.dreams}),
+        url(r"/api/dreams", DreamsHandler, uploads),
+        url(r"/api/dreams/([^/]+)", DreamHandler, shown),
+        url(r"/api/dreams/([^/]+)/images", ImagesHandler, uploads),
+        url(image, ImageHandler, dreams),
+        url(image + r"/retry", RetryHandler, {**shown, "jobs": p.jobs}),
+        url(image + r"/original", OriginalHandler, {**dreams, "files": p.files, "staging": p.staging}),
+        url(r"/ws/dream-images/(?:([^/]+)/?)?", DreamSocket, socket),
+        url(r"/healthz", HealthHandler),
+        url(r"/readyz", ReadyHandler, {"checks": p.checks}),
+    ]
+    if isinstance(p.files, LocalFiles):
+        rows.append(url(r"/media/(.+)", MediaHandler, {"files": p.files}))
+    return rows

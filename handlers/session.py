@@ -1,0 +1,378 @@
+"""The conversation on one WebSocket: text and the time in; messages, deadlines and close codes out.
+
+Pure: it must not know Tornado, the database or who else listens.
+
+                     opened with a header, or `authenticate`
+    waiting for a token ──────────────────────────────> talking ──> closed (4101 … 4403, 1000, 1009, 1012)
+        └──── anything else, a wrong token, too late ─────────────> closed (4401)
+
+Each method says what is to be done, in order. Whoever does it reports back with `found`, `missing`, `sent` or `end`.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import msgspec
+
+from config import WebSocket
+from handlers import views
+from handlers.tokens import Caller, InvalidToken
+from handlers.views import Message
+
+MOST_DREAMS = 1000  # on one connection: each costs a heartbeat every 25 s
+MOST_BAD = 5
+WARNING = 60.0  # seconds before the token ends
+
+# name -> (close code, was it the client: then an `error` of that name comes first)
+ENDINGS: dict[str, tuple[int, bool]] = {
+    "dream_deleted": (1000, False),
+    "message_too_big": (1009, True),
+    "restarting": (1012, False),
+    "unavailable": (1012, False),  # the only "come back" without a condition: the database is on its way
+    "token_expired": (4101, False),
+    "signed_out_elsewhere": (4101, False),  # another device of the user: its own session goes on
+    "too_slow": (4102, False),
+    "no_pong": (4103, False),
+    "too_many_connections": (4129, True),
+    "rate_limited": (4129, True),
+    "bad_messages": (4400, False),  # the fifth `bad_message` came just before
+    "unauthenticated": (4401, True),
+    "authentication_timeout": (4401, True),
+    "invalid_token": (4401, True),
+    "wrong_user": (4401, True),
+    "signed_out": (4401, True),
+    "not_found": (4403, True),
+}
+
+# Said in an `error` and as the reason of a close, which may have 123 bytes: 41 Chinese characters.
+SENTENCES: dict[str, dict[str, str]] = {
+    "zh": {
+        "dream_deleted": "这个梦已被删除。",
+        "message_too_big": "消息过长。",
+        "restarting": "服务器正在重启，请稍后重新连接。",
+        "unavailable": "数据库暂时不可用，请稍后重新连接。",
+        "token_expired": "令牌已过期，请用新的令牌重新连接。",
+        "signed_out_elsewhere": "已在另一设备退出登录，请用新的令牌重新连接。",
+        "too_slow": "接收消息太慢。",
+        "no_pong": "没有及时回应 ping。",
+        "too_many_connections": "这个账户的连接太多，请稍后再试。",
+        "rate_limited": "这个账户的消息太多，请稍后再试。",
+        "bad_message": "无法理解这条消息。",
+        "bad_messages": "无法理解的消息太多。",
+        "unauthenticated": "请先发送带有令牌的 authenticate 消息。",
+        "authentication_timeout": "没有及时发送令牌。",
+        "invalid_token": "令牌无效、已过期或已注销。",
+        "wrong_user": "这个令牌属于另一个用户。",
+        "signed_out": "已退出登录。",
+        "not_found": "没有这个梦。",
+        "too_many_dreams": f"一个连接最多订阅 {MOST_DREAMS} 个梦。",
+    },
+    "en": {
+        "dream_deleted": "The dream has been deleted.",
+        "message_too_big": "The message is too long.",
+        "restarting": "The server is restarting: come back in a moment.",
+        "unavailable": "The database does not answer: come back in a moment.",
+        "token_expired": "The token has run out: come back with a new one.",
+        "signed_out_elsewhere": "Signed out on another device: come back with a new token.",
+        "too_slow": "Messages were not taken in time.",
+        "no_pong": "A ping was not answered in time.",
+        "too_many_connections": "This account has too many connections: try again later.",
+        "rate_limited": "This account sends too many messages: try again later.",
+        "bad_message": "This message was not understood.",
+        "bad_messages": "Too many messages were not understood.",
+        "unauthenticated": "Send an authenticate message with a token first.",
+        "authentication_timeout": "No token came in time.",
+        "invalid_token": "The token is wrong, has run out or was revoked.",
+        "wrong_user": "The token belongs to another user.",
+        "signed_out": "You have signed out.",
+        "not_found": "There is no such dream.",
+        "too_many_dreams": f"One connection may subscribe to at most {MOST_DREAMS} dreams.",
+    },
+}
+
+
+class Now(NamedTuple):
+    """One moment on two clocks."""
+
+    steady: float  # never jumps: every deadline
+    wall: float  # Unix seconds, which tokens and clients speak of; may be set at any time
+
+
+# ---- what is to be done
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    message: Message
+    heartbeat_of: str = ""  # the dream whose older heartbeat this replaces, if that still waits
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """The connection counts as this caller's; again with each new token."""
+
+    caller: Caller
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    dream_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribe:
+    dream_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """A ping of the WebSocket protocol."""
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """After what was sent before. Nothing follows."""
+
+    code: int
+    reason: str
+
+
+Output = Send | Join | Subscribe | Unsubscribe | Ping | Close
+
+
+# ---- what clients say
+
+
+class _Said(msgspec.Struct, tag_field="type"):
+    pass
+
+
+class _Authenticate(_Said, tag="authenticate"):
+    token: str
+
+
+class _Ping(_Said, tag="ping"):
+    timestamp: msgspec.Raw  # as it was written: a float would lose digits, and must come back the same
+
+
+class _Subscribe(_Said, tag="subscribe"):
+    dream_ids: list[str]
+
+
+class _Unsubscribe(_Said, tag="unsubscribe"):
+    dream_ids: list[str]
+
+
+_decoder: msgspec.json.Decoder[_Said] = msgspec.json.Decoder(_Authenticate | _Ping | _Subscribe | _Unsubscribe)
+
+
+class Session:
+    """One connection's side of the protocol, for one dream or (`dream_id` None) for many."""
+
+    __slots__ = (
+        "_authenticate_by",
+        "_bad",
+        "_caller",
+        "_check",
+        "_dream_id",
+        "_dreams",
+        "_expires",
+        "_language",
+        "_ping_at",
+        "_pong_by",
+        "_settings",
+        "_warn_at",
+        "closed",
+    )
+
+    def __init__(
+        self, settings: WebSocket, check: Callable[[str, float], Caller], dream_id: str | None, language: str, now: Now
+    ) -> None:
+        self.closed = False
+        self._settings = settings
+        self._check = check
+        self._dream_id = dream_id
+        self._language = language
+        self._caller: Caller | None = None
+        self._dreams: dict[str, int] = {}  # subscribed -> the newest revision that was sent; 0: none yet
+        self._bad = 0
+        self._authenticate_by: float | None = now.steady + settings.auth_timeout
+        self._ping_at = now.steady + settings.ping_interval
+        self._pong_by: float | None = None
+        self._warn_at: float | None = None
+        self._expires: float | None = None
+
+    # ---- what happens to it
+
+    def opened(self, authorization: str | None, now: Now) -> list[Output]:
+        """The handshake is finished; `authorization` is its header."""
+        return [] if authorization is None else self._authenticate(authorization, now)
+
+    def received(self, message: str | bytes, now: Now) -> list[Output]:
+        if self.closed:
+            return []
+        if len(message.encode() if isinstance(message, str) else message) > self._settings.max_message:
+            return self.end("message_too_big")
+        said = _understood(message)
+        if isinstance(said, _Authenticate):
+            return self._authenticate(said.token, now)
+        if self._caller is None:
+            return self.end("unauthenticated")
+        match said:
+            case _Ping():
+                return [Send({"type": "pong", "timestamp": said.timestamp})]
+            case _Subscribe() if self._dream_id is None:
+                return self._subscribe(said.dream_ids)
+            case _Unsubscribe() if self._dream_id is None:
+                known = [dream_id for dream_id in dict.fromkeys(said.dream_ids) if dream_id in self._dreams]
+                for dream_id in known:
+                    del self._dreams[dream_id]
+                return [Unsubscribe(dream_id) for dream_id in known]
+            case _:
+                return self._bad_message()
+
+    def pong(self) -> None:
+        """A protocol ping was answered."""
+        self._pong_by = None
+
+    def deadline(self) -> float | None:
+        """When, on the steady clock, `tick` must be called next; before that it does nothing."""
+        if self.closed:
+            return None
+        times = (self._authenticate_by, self._warn_at, self._expires, self._ping_at, self._pong_by)
+        return min(time for time in times if time is not None)
+
+    def tick(self, now: Now) -> list[Output]:
+        if self.closed:
+            return []
+        if _due(self._authenticate_by, now):
+            return self.end("authentication_timeout")
+        if _due(self._expires, now):
+            return self.end("token_expired")
+        if _due(self._pong_by, now):
+            return self.end("no_pong")
+        return [*self._warning(now), *self._heartbeats(now)]
+
+    # ---- reports of what was done
+
+    def found(self, dream_id: str, revision: int) -> Message | None:
+        """The dream's state is about to be sent: after the message returned, if there is one."""
+        first = not self._dreams.get(dream_id)
+        self._dreams[dream_id] = max(revision, self._dreams.get(dream_id, 0))
+        return views.connection_established(dream_id, self._language) if first else None
+
+    def missing(self, dream_id: str) -> list[Output]:
+        """No such dream, or another's."""
+        if self.closed:
+            return []
+        if self._dream_id is not None:
+            return self.end("not_found", dream_id=dream_id)
+        self._dreams.pop(dream_id, None)
+        return [self._error("not_found", dream_id=dream_id)]
+
+    def sent(self, dream_id: str, revision: int, last: bool) -> list[Output]:
+        """News of a dream went out; `last`: that it is deleted."""
+        if dream_id in self._dreams:
+            self._dreams[dream_id] = max(revision, self._dreams[dream_id])
+        if not last:
+            return []
+        self._dreams.pop(dream_id, None)
+        return self.end("dream_deleted") if self._dream_id is not None else [Unsubscribe(dream_id)]
+
+    def end(self, name: str, **details: Any) -> list[Output]:
+        """Close for the reason `name`, one of `ENDINGS`; nothing when it is closed already."""
+        if self.closed:
+            return []
+        self.closed = True
+        code, told = ENDINGS[name]
+        error: list[Output] = [self._error(name, **details)] if told else []
+        return [*error, Close(code, SENTENCES[self._language][name])]
+
+    # ---- inside
+
+    def _authenticate(self, token: str, now: Now) -> list[Output]:
+        scheme, _, rest = token.strip().partition(" ")
+        try:
+            caller = self._check(rest.strip() if scheme.lower() == "bearer" else token.strip(), now.wall)
+        except InvalidToken:
+            return self.end("invalid_token")
+        first = self._caller is None
+        if self._caller is not None and caller.user != self._caller.user:
+            return self.end("wrong_user")
+        self._caller = caller
+        self._authenticate_by = None
+        # Converted once, so that setting the wall clock neither cuts a connection off nor keeps it for ever.
+        self._expires = now.steady + caller.expires - now.wall
+        self._warn_at = self._expires - WARNING
+        subscribed: list[Output] = []
+        if first and self._dream_id is not None:
+            self._dreams[self._dream_id] = 0
+            subscribed = [Subscribe(self._dream_id)]
+        return [Join(caller), *subscribed, *self._warning(now)]
+
+    def _subscribe(self, dream_ids: list[str]) -> list[Output]:
+        outputs: list[Output] = []
+        for dream_id in dict.fromkeys(dream_ids):
+            if dream_id not in self._dreams and len(self._dreams) >= MOST_DREAMS:
+                return [*outputs, self._error("too_many_dreams", dream_id=dream_id)]
+            self._dreams.setdefault(dream_id, 0)
+            outputs.append(Subscribe(dream_id))
+        return outputs
+
+    def _warning(self, now: Now) -> list[Output]:
+        if self._expires is None or not _due(self._warn_at, now):
+            return []
+        self._warn_at = None
+        return [Send({"type": "token_expiring", "expires_in": max(0, math.ceil(self._expires - now.steady))})]
+
+    def _heartbeats(self, now: Now) -> Iterator[Output]:
+        if not _due(self._ping_at, now):
+            return
+        self._ping_at = now.steady + self._settings.ping_interval
+        if self._pong_by is None:
+            self._pong_by = now.steady + self._settings.ping_timeout
+        yield Ping()
+        for dream_id, revision in self._dreams.items():
+            if revision:
+                message = {"type": "heartbeat", "dream_id": dream_id, "revision": revision, "timestamp": now.wall}
+                yield Send(message, heartbeat_of=dream_id)
+
+    def _bad_message(self) -> list[Output]:
+        self._bad += 1
+        error = self._error("bad_message")
+        return [error] if self._bad < MOST_BAD else [error, *self.end("bad_messages")]
+
+    def _error(self, code: str, **details: Any) -> Send:
+        return Send({"type": "error", "code": code, "message": SENTENCES[self._language][code], **details})
+
+
+def _due(time: float | None, now: Now) -> bool:
+    return time is not None and now.steady >= time
+
+
+def _understood(message: str | bytes) -> _Said | None:
+    if isinstance(message, bytes):
+        return None
+    try:
+        said = _decoder.decode(message)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    if isinstance(said, _Ping) and bytes(said.timestamp)[0] not in b"-0123456789":
+        return None
+    return said
+
+
+_CHOICE = re.compile(r"(zh|en)(?:-[a-z0-9-]+)?(?:\s*;\s*q\s*=\s*([01](?:\.\d{0,3})?))?", re.ASCII | re.IGNORECASE)
+
+
+def language(accept_language: str | None) -> str:
+    """`en` when the header prefers English to Chinese, else `zh`; of equals the first counts."""
+    best, quality = "zh", 0.0
+    for part in (accept_language or "").split(","):
+        found = _CHOICE.fullmatch(part.strip())
+        if found and float(found[2] or 1) > quality:
+            best, quality = found[1].lower(), float(found[2] or 1)
+    return best

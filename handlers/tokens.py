@@ -1,0 +1,120 @@
+"""Signed tokens: who is calling, until when, and the refresh tokens that fetch new ones.
+
+Pure: it must not know Tornado or the database; the time is always a parameter.
+"""
+
+import hmac
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import jwt
+import msgspec
+
+ALGORITHM = "HS256"
+# A session can be revoked while one of its access tokens is just being made, which then outlives the revocation by as
+# long as that call takes; the driver gives calls up after 30 s.
+IN_THE_MAKING = 60.0  # seconds
+
+BAD = "The {} token is not valid."
+RUN_OUT = {
+    "access": "The access token has run out: `POST /api/auth/refresh` gives a new one.",
+    "refresh": "The refresh token has run out: sign in again.",
+}
+SIGNED_OUT = "This session has been signed out: sign in again."
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who an access token speaks for."""
+
+    user: str
+    session: str
+    expires: float  # Unix seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """The `number`-th refresh token of a session."""
+
+    user: str
+    session: str
+    number: int
+
+
+class InvalidToken(Exception):
+    """The token does not let its bearer in; `str(error)` is a sentence for people."""
+
+
+class _Access(msgspec.Struct, frozen=True):
+    """The claims of an access token. `kind` keeps one kind of token from passing for the other."""
+
+    kind: Literal["access"]
+    sub: str
+    sid: str
+    exp: float
+
+
+class _Refresh(msgspec.Struct, frozen=True):
+    kind: Literal["refresh"]
+    sub: str
+    sid: str
+    exp: float
+    number: int
+
+
+Claims = TypeVar("Claims", _Access, _Refresh)
+
+
+class Tokens:
+    """Makes and reads tokens, and remembers the revoked access tokens until they have run out anyway."""
+
+    def __init__(self, secret: bytes, *, access_lifetime: float, refresh_lifetime: float) -> None:
+        # The secret signs picture addresses too; with a key of its own no signature serves twice.
+        self._key = hmac.digest(secret, b"dreamlog tokens", "sha256")
+        self.access_lifetime = access_lifetime
+        self.refresh_lifetime = refresh_lifetime
+        self._revoked: dict[str, float] = {}  # a session's or user's id -> when to forget it; soonest first
+
+    def access(self, user: str, session: str, now: float) -> str:
+        return self._sign(_Access("access", user, session, now + self.access_lifetime))
+
+    def caller(self, token: str, now: float) -> Caller:
+        """Whom `token` speaks for; raises `InvalidToken` when it is forged, has run out or was revoked."""
+        claims = self._read(token, _Access, "access")
+        caller = Caller(claims.sub, claims.sid, claims.exp)
+        self.check(caller, now)
+        return caller
+
+    def check(self, caller: Caller, now: float) -> None:
+        """Raises `InvalidToken` once the caller's token has run out or was revoked: for calls that take long."""
+        if caller.session in self._revoked or caller.user in self._revoked:
+            raise InvalidToken(SIGNED_OUT)
+        if caller.expires <= now:
+            raise InvalidToken(RUN_OUT["access"])
+
+    def refresh(self, user: str, session: str, number: int, now: float) -> str:
+        return self._sign(_Refresh("refresh", user, session, now + self.refresh_lifetime, number))
+
+    def read_refresh(self, token: str, now: float) -> Refresh:
+        """What `token` says. That its number is still the session's newest, only the database knows."""
+        claims = self._read(token, _Refresh, "refresh")
+        if claims.exp <= now:
+            raise InvalidToken(RUN_OUT["refresh"])
+        return Refresh(claims.sub, claims.sid, claims.number)
+
+    def revoke(self, id: str, now: float) -> None:
+        """The access tokens of this session or user end now. An id that is revoked must never be used again."""
+        while self._revoked and (oldest := next(iter(self._revoked))) and self._revoked[oldest] <= now:
+            del self._revoked[oldest]
+        self._revoked.pop(id, None)
+        self._revoked[id] = now + self.access_lifetime + IN_THE_MAKING
+
+    def _sign(self, claims: _Access | _Refresh) -> str:
+        return jwt.encode(msgspec.to_builtins(claims), self._key, ALGORITHM)
+
+    def _read(self, token: str, kind: type[Claims], name: str) -> Claims:
+        ours: Any = {"verify_exp": False, "verify_iat": False, "verify_nbf": False}  # PyJWT would look at the clock
+        try:
+            return msgspec.convert(jwt.decode(token, self._key, [ALGORITHM], options=ours), kind)
+        except (jwt.InvalidTokenError, msgspec.ValidationError) as error:
+            raise InvalidToken(BAD.format(name)) from error

@@ -1,0 +1,235 @@
+"""Tornado around a `Session`: reads, writes, keeps its time, and fetches the dreams it asks for.
+
+It must not know what may be said when: the session decides that. Nor who else listens.
+"""
+
+import asyncio
+import contextlib
+import math
+import time
+from asyncio import Future, Task, TimerHandle
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from tornado.log import app_log
+from tornado.websocket import WebSocketClosedError, WebSocketHandler
+
+import config
+from handlers.access import Access
+from handlers.session import Close, Join, Now, Output, Ping, Send, Session, Subscribe, Unsubscribe, language
+from handlers.subscribers import RESTARTING, Mailbox, Subscribers
+from handlers.tokens import Tokens
+from storage.dreams import NO_DREAM, Dreams
+from storage.errors import NotFound, Unavailable
+
+# Letters that may wait before we stop reading: who sends pings and takes no pongs feels it in their own socket, and
+# each ping of an honest client is still answered.
+MOST_WAITING = 64
+
+RETRY_AFTER = 30  # seconds, for one connection too many: in the meantime one that is dead is found out
+
+
+class DreamSocket(WebSocketHandler):
+    """`/ws/dream-images/{dream_id}/`, and `/ws/dream-images/` for many dreams."""
+
+    def initialize(
+        self, *, access: Access, tokens: Tokens, dreams: Dreams, subscribers: Subscribers, settings: config.WebSocket
+    ) -> None:
+        self.access = access
+        self.tokens = tokens
+        self.dreams = dreams
+        self.subscribers = subscribers
+        self._settings = settings
+        self._writer: Task[None] | None = None
+        self._timer: TimerHandle | None = None
+        self._closing: Close | None = None
+        self._loop = asyncio.get_running_loop()
+        self._mailbox = Mailbox("", "", access.base_url(self.request), self._on_mail)
+
+    def prepare(self) -> None:
+        try:
+            urlsplit(self.request.headers.get("Origin", ""))
+        except ValueError:  # Tornado would answer 500
+            self.set_status(403)
+            self.finish("The Origin header is not an origin.")
+
+    def check_origin(self, origin: str) -> bool:
+        """Of the origins that are not the host this client used, which Tornado lets in by itself."""
+        return self.access.allows(origin, self.request)
+
+    # ---- what Tornado reports
+
+    async def open(self, dream_id: str | None = None) -> None:
+        headers = self.request.headers
+        self.set_nodelay(True)
+        self._session = Session(
+            self._settings, self.tokens.caller, dream_id, language(headers.get("Accept-Language")), self._now()
+        )
+        # Two kilobytes and a token, which would be kept as long as the connection lasts.
+        headers.clear()
+        if self.subscribers.closing:
+            self._end_now(RESTARTING)
+            return
+        self.subscribers.join(self._mailbox)
+        try:
+            await self._follow(self._session.opened(headers.get("Authorization"), self._now()))
+        except BaseException:
+            self._leave()  # Tornado calls on_close only when open() has returned
+            raise
+
+    async def on_message(self, message: str | bytes) -> None:
+        if self._closing is None and self._mailbox.user and (wait := self.subscribers.take_message(self._mailbox.user)):
+            await self._follow(self._session.end("rate_limited", retry_after=math.ceil(wait)))
+        else:
+            await self._follow(self._session.received(message, self._now()))
+        if self._writer is not None and len(self._mailbox) > MOST_WAITING:
+            await asyncio.wait((self._writer,))
+
+    def on_pong(self, data: bytes) -> None:
+        self._session.pong()
+
+    def on_close(self) -> None:
+        self._leave()
+
+    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+        if not isinstance(value, asyncio.CancelledError):
+            # The traceback only: the request's own text, which Tornado would add, is private.
+            app_log.error("a WebSocket failed", exc_info=(typ, value, tb))
+
+    # ---- doing what the session says
+
+    async def _follow(self, outputs: Iterable[Output]) -> None:
+        self._keep_time()
+        for output in outputs:
+            if self._closing is not None:
+                return
+            if isinstance(output, Subscribe):
+                await self._subscribe(output.dream_id)
+            else:
+                self._do(output)
+        self._keep_time()
+
+    def _do_all(self, outputs: Iterable[Output]) -> None:
+        for output in outputs:
+            self._do(output)
+
+    def _do(self, output: Output) -> None:
+        match output:
+            case Send(message, heartbeat_of):
+                self._mailbox.send(message, heartbeat_of)
+            case Join(caller):
+                self.subscribers.leave(self._mailbox)
+                self._mailbox.user, self._mailbox.session = caller.user, caller.session
+                if not self.subscribers.join(self._mailbox):
+                    self._do_all(self._session.end("too_many_connections", retry_after=RETRY_AFTER))
+            case Unsubscribe(dream_id):
+                self.subscribers.remove(dream_id, self._mailbox)
+            case Ping():
+                self._ping()
+            case Close():
+                self._closing = output
+                self._leave()
+                self._start_writer()
+
+    async def _subscribe(self, dream_id: str) -> None:
+        self.subscribers.add(dream_id, self._mailbox)
+        try:
+            dream = await self.dreams.get(self._mailbox.user, dream_id)
+            if dream.id != dream_id:  # the same number written differently: its news would go to the other name
+                raise NotFound(NO_DREAM)
+        except NotFound:
+            self.subscribers.remove(dream_id, self._mailbox)
+            self._do_all(self._session.missing(dream_id))
+        except Unavailable:
+            # 1012: the server is not whole, and the client should come back after a random while. Staying without
+            # the state would break the promise that the next message is the state.
+            self._do_all(self._session.end("unavailable"))
+        else:
+            if self._closing is None:
+                self.subscribers.show(dream, self._mailbox, self._session.found(dream_id, dream.revision))
+
+    # ---- writing
+
+    def _on_mail(self) -> None:
+        if self._mailbox.ended:
+            self._end_now(self._mailbox.ended)
+        else:
+            self._start_writer()
+
+    def _start_writer(self) -> None:
+        if self._writer is None:
+            self._writer = self._loop.create_task(self._write(), name="websocket writer")
+
+    async def _write(self) -> None:
+        """The one writer: until nothing waits, and then the close, if there is to be one."""
+        try:
+            while (letter := self._mailbox.take()) is not None:
+                written = self._send(letter.text)
+                # Not wait_for, which would cancel: Tornado does not expect that of its futures.
+                await asyncio.wait((written,), timeout=self._settings.slow_timeout)
+                if not written.done():
+                    self._end_now("too_slow")
+                    return
+                written.result()
+                if letter.dream_id:
+                    self._do_all(self._session.sent(letter.dream_id, letter.revision, letter.last))
+            if self._closing is not None:
+                self.close(self._closing.code, self._closing.reason)
+        except WebSocketClosedError:
+            pass  # on_close does the rest
+        finally:
+            self._writer = None
+
+    def _send(self, text: bytes) -> "Future[None]":
+        written = self.write_message(text)
+        written.add_done_callback(lambda done: done.cancelled() or done.exception())  # else asyncio would log it
+        return written
+
+    def _end_now(self, why: str) -> None:
+        """Without waiting for what waits: for the server's own reasons, and for who takes nothing.
+
+        Tornado then gives the client 5 s to answer the close, and drops the connection.
+        """
+        self._leave()
+        with contextlib.suppress(WebSocketClosedError):
+            for output in self._session.end(why):
+                if isinstance(output, Send):
+                    self._send(msgspec.json.encode(output.message))
+                elif isinstance(output, Close):
+                    self._closing = output
+        if self._closing is not None:  # a close that was waiting for the writer keeps its code
+            self.close(self._closing.code, self._closing.reason)
+
+    def _ping(self) -> None:
+        # Past the writer: few can wait, since one that is not answered closes the connection.
+        with contextlib.suppress(WebSocketClosedError):
+            self.ping()
+
+    # ---- time, and the end
+
+    def _now(self) -> Now:
+        return Now(self._loop.time(), time.time())
+
+    def _keep_time(self) -> None:
+        """One timer; it may come early, and then only asks again."""
+        deadline = self._session.deadline()
+        if self._timer is not None and (deadline is None or deadline < self._timer.when()):
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None and deadline is not None:
+            self._timer = self._loop.call_at(deadline, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._do_all(self._session.tick(self._now()))
+        self._keep_time()
+
+    def _leave(self) -> None:
+        """Out of the registry; may be called twice."""
+        self.subscribers.discard(self._mailbox)
+        self.subscribers.leave(self._mailbox)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,0 +1,77 @@
+"""Removes the files that dreams have let go of, and uploads that never became a dream.
+
+It must not know why they were let go.
+"""
+
+import asyncio
+import logging
+from typing import Self
+
+from storage.errors import Error
+from storage.files import Files
+from storage.jobs import Jobs
+from storage.model import Dream, Image
+from storage.staging import Staging
+
+EVERY = 3600.0  # seconds between rounds without a wake
+UPLOAD_LIFE = 86_400.0  # seconds after which an upload that belongs to no dream is no longer on its way
+PAUSE = 5.0  # seconds before a database or storage that is away is asked again
+
+log = logging.getLogger("dreamlog.janitor")
+
+
+class Janitor:
+    """Works for as long as it is entered."""
+
+    def __init__(self, *, jobs: Jobs, files: Files, staging: Staging) -> None:
+        self._jobs = jobs
+        self._files = files
+        self._staging = staging
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    async def __aenter__(self) -> Self:
+        # No upload can be on its way yet: whatever belongs to no dream is from a run that was cut short.
+        removed = await self._staging.sweep(await self._jobs.staged(), older_than=0)
+        if removed:
+            log.info("removed %d unfinished uploads of an earlier run", removed)
+        self._woken.set()
+        self._task = asyncio.create_task(self._run(), name="janitor")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(EVERY):
+                    await self._woken.wait()
+            except TimeoutError:
+                pass
+            self._woken.clear()
+            try:
+                await self._round()
+            except Error as error:
+                log.warning("files are left to remove: %s", error)
+                await asyncio.sleep(PAUSE)
+                self._woken.set()
+            except Exception:  # a janitor that ended would let the disk fill up
+                log.exception("unexpected")
+                await asyncio.sleep(PAUSE)
+
+    async def _round(self) -> None:
+        async for dream, images in self._jobs.to_sweep():
+            for image in images:
+                await self._remove(dream, image)
+            await self._jobs.swept(dream, images)
+        await self._staging.sweep(await self._jobs.staged(), older_than=UPLOAD_LIFE)
+
+    async def _remove(self, dream: Dream, image: Image) -> None:
+        if image.staged is not None:
+            self._staging.remove(image.staged)
+        if image.keys and not await self._jobs.is_shared(dream.owner, image):
+            await self._files.delete(image.keys)

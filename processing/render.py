@@ -1,0 +1,376 @@
+"""One picture becomes its variants: upright, in sRGB, without metadata. Paths in, a small record out.
+
+Runs in a process of its own, and must not know anything of the server: hostile bytes are decoded here.
+"""
+
+import base64
+import ctypes
+import errno
+import io
+import math
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+import warnings
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pillow_heif
+from PIL import Image, ImageCms, ImageFile, ImageSequence, UnidentifiedImageError
+
+from processing import formats
+
+SIZES = (320, 1024, 2048)  # a variant's name is the most that its longer side may have
+RECIPE = 1  # raise it when the output for the same input changes
+
+# A picture within 8 % below a size is taken as it is: 4032 / 2 = 2016 needs no resampling at all.
+CLOSE = 0.92
+ANIMATION_PIXELS = 1_000_000_000  # of all frames together: about ten seconds of decoding
+CPU_SECONDS = 5  # that an image may use beyond its wall time, in codecs that have threads
+QUALITY = {"jpeg": 78, "webp": 85, "avif": 64}  # of equal sharpness to the eye (SSIMULACRA2 of about 79)
+EXTENSIONS = {"jpeg": "jpg", "webp": "webp", "avif": "avif"}
+PLACEHOLDER = 400  # characters, the data: address in all
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+T = Image.Transpose
+TURNS = {
+    2: T.FLIP_LEFT_RIGHT,
+    3: T.ROTATE_180,
+    4: T.FLIP_TOP_BOTTOM,
+    5: T.TRANSPOSE,
+    6: T.ROTATE_270,
+    7: T.TRANSVERSE,
+    8: T.ROTATE_90,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to render."""
+
+    source: str  # path of the upload
+    folder: str  # an existing, empty folder for the variants
+    format: str  # of stills without transparency: jpeg, webp or avif
+    quality: int  # 1 to 100; 0: what suits the format
+    max_pixels: int  # width times height
+    max_frames: int
+    time_limit: float  # wall seconds, after which a timer kills this process
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One file in the order's folder."""
+
+    file: str
+    type: str  # media type
+    width: int
+    height: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """Every size has a variant; two share a file when the picture is too small to differ."""
+
+    variants: dict[str, Variant]
+    width: int  # of the upright original
+    height: int
+    animated: bool
+    placeholder: str  # a data: address of at most 400 characters
+    removed: tuple[str, ...]  # which metadata the upload had
+    damaged: bool  # rendered from what could be read
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why there is no picture: a code of `storage.model.FAILURES`, and words for the log."""
+
+    code: str
+    detail: str
+
+
+class _Refusal(Exception):
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+# ---- the process
+
+
+def start(memory: int) -> None:
+    """Prepare this process: `memory` is its address space in bytes, and it ends with its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which then stops us
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    os.nice(5)  # answering people goes first
+    threading.Thread(target=_end_with_server, name="end with the server", daemon=True).start()
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
+        with suppress(AttributeError):  # not glibc
+            # Keep freed memory: asking the kernel for each picture's buffers anew costs up to a fifth of the time.
+            libc.mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD, the largest that is accepted
+            libc.mallopt(-1, 512 << 20)  # M_TRIM_THRESHOLD
+    Image.core.set_blocks_max(16)  # type: ignore[attr-defined]  # the documented way is a variable of the environment
+    Image.init()
+    pillow_heif.register_heif_opener()
+    pillow_heif.options.DECODE_THREADS = 1
+    Image.MAX_IMAGE_PIXELS = None  # max_pixels is checked before anything is decoded
+    warnings.simplefilter("ignore")  # of Pillow, about files that are not ours to mend
+
+
+def _end_with_server() -> None:
+    """A killed server cannot stop us, and an executor's process would wait for it, and hold its pipes, for ever."""
+    server = multiprocessing.parent_process()
+    if server is not None:
+        server.join()
+        os._exit(1)
+
+
+def ready() -> int:
+    """The process is up; its id."""
+    return os.getpid()
+
+
+def render(order: Order) -> Rendered | Refused:
+    """Every variant of one picture, durable. A picture that cannot be rendered is `Refused`, never an exception.
+
+    The timer's default action kills this process, also inside C code that never returns to Python.
+    """
+    signal.setitimer(signal.ITIMER_REAL, order.time_limit)
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    limit = math.ceil(time.process_time() + order.time_limit + CPU_SECONDS)
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, hard))
+    try:
+        return _render(order)
+    except _Refusal as refusal:
+        return Refused(refusal.code, str(refusal))
+    except MemoryError:
+        return Refused("out_of_memory", "MemoryError")
+    except OSError as error:
+        code = "storage_unavailable" if error.errno in FULL else "corrupt"
+        return Refused(code, f"{type(error).__name__}: {os.strerror(error.errno) if error.errno else error}")
+    except Exception as error:  # broken files were seen to raise SyntaxError, KeyError, IndexError, RuntimeError ...
+        return Refused("corrupt", type(error).__name__)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        resource.setrlimit(resource.RLIMIT_CPU, (hard, hard))
+
+
+# ---- the picture
+
+
+def _render(order: Order) -> Rendered:
+    with open(order.source, "rb") as file:
+        kind = formats.sniff(file.read(formats.HEAD_BYTES))
+    if kind is None:
+        raise _Refusal("unsupported", "first bytes of no accepted format")
+    image, damaged, removed = _open(order, kind)
+    with image:
+        frames = 1 if kind in ("TIFF", "HEIF") or image.format == "MPO" else getattr(image, "n_frames", 1)
+        if frames > order.max_frames:
+            raise _Refusal("too_many_frames", f"{frames} frames")
+        if frames * image.width * image.height > max(ANIMATION_PIXELS, order.max_pixels):
+            raise _Refusal("too_many_pixels", f"{frames} frames of {image.width} x {image.height}")
+        orientation = 1 if kind == "HEIF" else image.getexif().get(0x0112, 1)  # libheif has turned it already
+        icc = image.info.get("icc_profile")
+        size = _full_size(order.source, kind)
+        saver = _Saver(order)
+        animated = frames > 1
+        still = _still(image, icc, orientation)
+        if animated:
+            _animation(image, orientation, icc, saver)
+    upright = size[::-1] if orientation in (5, 6, 7, 8) else size
+    for name in sorted(SIZES, reverse=True):
+        still = _reduced(still, name)
+        if not animated or name == SIZES[0]:
+            saver.still(name, still)
+    return Rendered(
+        variants={str(name): saver.variants[name] for name in SIZES},
+        width=upright[0],
+        height=upright[1],
+        animated=animated,
+        placeholder=_placeholder(still),
+        removed=removed,
+        damaged=damaged,
+    )
+
+
+def _full_size(source: str, kind: str) -> tuple[int, int]:
+    with Image.open(source, formats=(kind,)) as image:
+        return image.size
+
+
+def _open(order: Order, kind: str) -> tuple[ImageFile.ImageFile, bool, tuple[str, ...]]:
+    """The first frame, decoded no larger than needed; whether it is damaged; the metadata it has."""
+    for damaged in (False, True):
+        try:
+            image = Image.open(order.source, formats=(kind,))
+        except UnidentifiedImageError as error:
+            raise _Refusal("corrupt", "cannot be identified") from error
+        if image.width * image.height > order.max_pixels:
+            raise _Refusal("too_many_pixels", f"{image.width} x {image.height}")
+        if kind == "JPEG":
+            for factor in (8, 4, 2):
+                if max(image.size) / factor >= CLOSE * max(SIZES):
+                    image.draft("", (image.width // factor, image.height // factor))
+                    break
+        ImageFile.LOAD_TRUNCATED_IMAGES = damaged
+        try:
+            image.load()
+            return image, damaged, _metadata(image)
+        except (OSError, SyntaxError, ValueError):
+            image.close()
+            if damaged:
+                raise
+        finally:
+            ImageFile.LOAD_TRUNCATED_IMAGES = False
+    raise AssertionError("the second try returns or raises")
+
+
+def _metadata(image: Image.Image) -> tuple[str, ...]:
+    names = {"exif": "exif", "xmp": "xmp", "XML:com.adobe.xmp": "xmp", "icc_profile": "icc", "photoshop": "iptc"}
+    found = {names[name] for name in names if image.info.get(name)}
+    if image.info.get("comment"):
+        found.add("comment")
+    if image.getexif().get_ifd(0x8825):
+        found.add("gps")
+    return tuple(sorted(found))
+
+
+def _still(image: Image.Image, icc: bytes | None, orientation: int) -> Image.Image:
+    """At most as large as the largest variant, in sRGB, upright, with alpha only where something is transparent."""
+    if image.mode.startswith("I"):
+        # Straight to L would clip: 16 bits become 8 by dividing.
+        image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
+        icc = None
+    elif image.mode in ("P", "PA", "1", "LA", "La"):
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    elif image.mode == "RGB" and image.has_transparency_data:
+        image = image.convert("RGBA")
+    image = _in_srgb(_reduced(image, max(SIZES)), icc)
+    if image.mode not in ("RGB", "RGBA", "L"):
+        image = image.convert("RGB")
+    if image.mode == "RGBA" and image.getchannel("A").getextrema()[0] == 255:
+        image = image.convert("RGB")
+    return image.transpose(TURNS[orientation]) if orientation in TURNS else image
+
+
+def _reduced(image: Image.Image, most: int) -> Image.Image:
+    longer = max(image.size)
+    if longer <= most:
+        return image
+    factor = math.ceil(longer / most)
+    if longer / factor >= CLOSE * most:
+        return image.reduce(factor)
+    size = (max(1, round(image.width * most / longer)), max(1, round(image.height * most / longer)))
+    if most <= 512:
+        return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=1.5)
+    return image.resize(size, Image.Resampling.BICUBIC)
+
+
+def _in_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
+    if not icc or image.mode not in ("RGB", "RGBA", "CMYK", "L"):
+        return image
+    try:
+        if image.mode == "RGBA":
+            transform = _transform(icc, "RGB")
+            if transform is None:
+                return image
+            alpha = image.getchannel("A")
+            converted = ImageCms.applyTransform(image.convert("RGB"), transform)
+            assert converted is not None
+            converted.putalpha(alpha)
+            return converted
+        transform = _transform(icc, image.mode)
+        return image if transform is None else ImageCms.applyTransform(image, transform) or image
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return image  # a broken profile is as good as none
+
+
+@lru_cache(8)
+def _transform(icc: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+    if mode == "RGB" and "sRGB" in ImageCms.getProfileDescription(profile):
+        return None
+    return ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), mode, "RGB")
+
+
+def _animation(image: Image.Image, orientation: int, icc: bytes | None, saver: "_Saver") -> None:
+    """The larger sizes move. The smallest is a still: it stands in lists, where fifty moving pictures would be a
+    burden on eyes and batteries."""
+    durations, stills = [], []
+    for frame in ImageSequence.Iterator(image):
+        durations.append(round(frame.info.get("duration", 100)) or 100)
+        stills.append(_still(frame.copy(), icc, orientation))
+    alpha = any(still.mode == "RGBA" for still in stills)
+    stills = [still.convert("RGBA" if alpha else "RGB") for still in stills]
+    # A GIF without a loop count plays once; WebP's 0 is for ever.
+    loop = image.info.get("loop", 1)
+    for name in SIZES[:0:-1]:
+        stills = [_reduced(still, name) for still in stills]
+        saver.moving(name, stills, durations, loop)
+
+
+class _Saver:
+    """Writes variants; one of a size that is there already is that file."""
+
+    def __init__(self, order: Order) -> None:
+        self._order = order
+        self._by_size: dict[tuple[Any, ...], Variant] = {}
+        self.variants: dict[int, Variant] = {}
+
+    def still(self, name: int, image: Image.Image) -> None:
+        kind = self._order.format
+        if image.mode == "RGBA" and kind == "jpeg":
+            kind = "webp"
+        quality = self._order.quality or QUALITY[kind]
+        options: dict[str, dict[str, Any]] = {
+            "jpeg": {"optimize": True, "subsampling": "4:2:0"},
+            "webp": {"method": 2},
+            "avif": {"speed": 9, "max_threads": 1, "icc_profile": b""},
+        }
+        self._save(name, image, "still", kind, quality=quality, **options[kind])
+
+    def moving(self, name: int, images: list[Image.Image], durations: list[int], loop: int) -> None:
+        quality = self._order.quality if self._order.format == "webp" and self._order.quality else QUALITY["webp"]
+        more = {"save_all": True, "append_images": images[1:], "duration": durations, "loop": loop, "method": 0}
+        self._save(name, images[0], "moving", "webp", quality=quality, **more)
+
+    def _save(self, name: int, image: Image.Image, look: str, kind: str, **options: Any) -> None:
+        key = (look, image.size)
+        if key not in self._by_size:
+            image.info.clear()  # a save would write the comment or the profile that is still in there
+            path = Path(self._order.folder) / f"{name}.{EXTENSIONS[kind]}"
+            with path.open("xb") as file:
+                image.save(file, kind.upper(), **options)
+                file.flush()
+                os.fsync(file.fileno())
+            self._by_size[key] = Variant(path.name, f"image/{kind}", *image.size, path.stat().st_size)
+        self.variants[name] = self._by_size[key]
+
+
+def _placeholder(image: Image.Image) -> str:
+    """A WebP of 16 pixels, coarser until it fits."""
+    scale = 16 / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    tiny = image.resize(size, Image.Resampling.BOX)
+    tiny.info.clear()
+    address = ""
+    for quality in (20, 10, 0):
+        file = io.BytesIO()
+        tiny.save(file, "WEBP", quality=quality, method=4, alpha_quality=quality)
+        address = "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
+        if len(address) <= PLACEHOLDER:
+            break
+        tiny = tiny.convert("RGB") if quality == 10 else tiny
+    return address

@@ -1,0 +1,168 @@
+"""The processes that render: supervised slots, each one ProcessPoolExecutor of one process.
+
+One executor for each slot, because an executor breaks as a whole when its process dies: so exactly one image is
+concerned, it is known which, and the others do not notice. It must not know dreams, the database or the storage.
+"""
+
+import asyncio
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from multiprocessing.process import BaseProcess
+from typing import Self
+
+from processing import render
+from processing.render import Order, Refused, Rendered
+
+RECYCLE = 500  # images after which a process is replaced, against memory that libraries lose
+GRACE = 10.0  # seconds after an image's own time limit, in which its timer should have killed the process
+START_TIMEOUT = 60.0
+PAUSES = (0.1, 0.5, 2.0, 5.0)  # seconds before a process that would not start is tried again; the last one stays
+
+log = logging.getLogger("dreamlog.workers")
+
+
+class WorkerDied(Exception):
+    """The process ended under the image; `code` is `timed_out` or `crashed`."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+class Slot:
+    """Room for one process."""
+
+    def __init__(self, memory: int) -> None:
+        self._memory = memory
+        self._context = multiprocessing.get_context("forkserver")
+        self._executor: ProcessPoolExecutor | None = None
+        self._process: BaseProcess | None = None
+        self.images = 0
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process is not None else None
+
+    async def start(self) -> None:
+        self.images = 0
+        self._executor = ProcessPoolExecutor(1, self._context, render.start, (self._memory,))
+        with _main_hidden():
+            future = self._executor.submit(render.ready)
+        async with asyncio.timeout(START_TIMEOUT):
+            pid = await asyncio.wrap_future(future)
+        self._process = next(child for child in multiprocessing.active_children() if child.pid == pid)
+
+    async def render(self, order: Order) -> Rendered | Refused:
+        """Raises `WorkerDied`; the slot must be stopped then, and when the call is cancelled."""
+        assert self._executor is not None
+        self.images += 1
+        try:
+            async with asyncio.timeout(order.time_limit + GRACE):
+                return await asyncio.wrap_future(self._executor.submit(render.render, order))
+        except TimeoutError:
+            raise WorkerDied("timed_out", f"no answer within {order.time_limit + GRACE:.0f} s") from None
+        except BrokenProcessPool:
+            raise self._reason(await self.stop()) from None
+
+    async def stop(self) -> int | None:
+        """Kill the process, whatever it does, and wait for its end; its exit code."""
+        process, executor = self._process, self._executor
+        self._process = self._executor = None
+        if process is not None and process.pid is not None and process.is_alive():
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+        if executor is not None:
+            await asyncio.to_thread(executor.shutdown, wait=True, cancel_futures=True)
+        return process.exitcode if process is not None else None
+
+    @staticmethod
+    def _reason(exit_code: int | None) -> WorkerDied:
+        if exit_code in (-signal.SIGALRM, -signal.SIGXCPU):
+            return WorkerDied("timed_out", f"ended by {signal.Signals(-exit_code).name}")
+        return WorkerDied("crashed", f"exit code {exit_code}")
+
+
+class Workers:
+    """`count` slots, each with a warm process for as long as this is entered."""
+
+    def __init__(self, count: int, memory: int) -> None:
+        self.count = count or os.cpu_count() or 1
+        self._slots = [Slot(memory) for _ in range(self.count)]
+        self._free: asyncio.Queue[Slot] = asyncio.Queue()
+        self._starting: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        multiprocessing.get_context("forkserver").set_forkserver_preload(["processing.render"])
+        try:
+            await asyncio.gather(*(slot.start() for slot in self._slots))
+        except BaseException:
+            await self.__aexit__()
+            raise
+        for slot in self._slots:
+            self._free.put_nowait(slot)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._starting:
+            task.cancel()
+        await asyncio.gather(*self._starting, return_exceptions=True)
+        await asyncio.gather(*(slot.stop() for slot in self._slots))
+
+    @property
+    def pids(self) -> list[int]:
+        return [slot.pid for slot in self._slots if slot.pid is not None]
+
+    async def answers(self) -> bool:
+        """Is there a process that works or could?"""
+        return bool(self.pids)
+
+    async def render(self, order: Order) -> Rendered | Refused:
+        """Render in the next free slot. Raises `WorkerDied` when its process ends under the image."""
+        slot = await self._free.get()
+        try:
+            result = await slot.render(order)
+        except BaseException:
+            # A cancelled or late image is still in the process, and would hold up the next one there.
+            self._replace(slot)
+            raise
+        if slot.images >= RECYCLE:
+            self._replace(slot)
+        else:
+            self._free.put_nowait(slot)
+        return result
+
+    def _replace(self, slot: Slot) -> None:
+        task = asyncio.create_task(self._restart(slot), name="restart a worker")
+        self._starting.add(task)
+        task.add_done_callback(self._starting.discard)
+
+    async def _restart(self, slot: Slot) -> None:
+        for attempt in range(sys.maxsize):
+            try:
+                await slot.stop()
+                await slot.start()
+            except (OSError, BrokenProcessPool, TimeoutError, StopIteration) as error:
+                log.error("a worker does not start: %r", error)
+                await asyncio.sleep(PAUSES[min(attempt, len(PAUSES) - 1)])
+            else:
+                self._free.put_nowait(slot)
+                return
+
+
+@contextmanager
+def _main_hidden() -> Iterator[None]:
+    """multiprocessing would import `server.py` again in every worker: all of Tornado and motor, for nothing."""
+    main = sys.modules["__main__"]
+    file, spec = getattr(main, "__file__", None), getattr(main, "__spec__", None)
+    main.__file__, main.__spec__ = None, None
+    try:
+        yield
+    finally:
+        main.__file__, main.__spec__ = file, spec

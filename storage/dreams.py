@@ -1,0 +1,347 @@
+"""What people do with their dreams. Each write is one atomic update.
+
+It must not know who listens: a write that succeeds calls `changed` with what the update returned, and that is all.
+
+The document of a dream is the only state there is (see `storage/model.py`). Beside the fields of `Dream` it has
+  next_image   the id of the next image; ids are never used again
+  keys         [{key, at}]: the Idempotency-Keys that wrote into it
+  trash        images that were let go of, as they were: their files are still to be removed
+  sweep        true while there is something for the janitor
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Iterable
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from bson import ObjectId
+from bson.errors import InvalidId
+from motor.motor_asyncio import AsyncIOMotorCollection
+from pymongo import ASCENDING, DESCENDING, ReturnDocument
+from pymongo.errors import DuplicateKeyError
+
+from storage.errors import Conflict, NotFound
+from storage.model import TRIES, Draft, Dream, Image, State, Upload
+from storage.mongo import Database, Document, answering
+
+Changed = Callable[[Dream, Image | None], None]
+
+KEY_LIFE = timedelta(days=1)  # of an Idempotency-Key
+NO_DREAM = "There is no such dream."
+
+
+class InvalidCursor(ValueError):
+    """Not a cursor that `find` gave."""
+
+
+class Dreams:
+    """Everyone's dreams. A reader's methods take the owner: what is not theirs is not found."""
+
+    def __init__(
+        self, database: Database, *, changed: Changed, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self._dreams: AsyncIOMotorCollection[Document] = database["dreams"]
+        self._changed = changed
+        self._clock = clock
+
+    async def indexes(self) -> None:
+        with answering():
+            await self._dreams.create_index([("owner", ASCENDING), ("dreamed_at", DESCENDING), ("_id", DESCENDING)])
+            await self._dreams.create_index(
+                [("owner", ASCENDING), ("keys.key", ASCENDING)],
+                unique=True,
+                partialFilterExpression={"keys.key": {"$exists": True}},
+            )
+
+    # ---- what people do
+
+    async def create(self, owner: str, draft: Draft, uploads: Iterable[Upload], key: str | None = None) -> Dream:
+        """A new dream, with its images queued. The same `key` within a day returns the first one's dream."""
+        now = self._clock()
+        images = [self._image_document(number, upload) for number, upload in enumerate(uploads, 1)]
+        document: Document = {
+            "_id": ObjectId(),
+            "owner": ObjectId(owner),
+            **_draft_document(draft, now),
+            "revision": 1,
+            "created_at": now,
+            "updated_at": now,
+            "images": images,
+            "next_image": len(images) + 1,
+        }
+        if key is not None:
+            document["keys"] = [{"key": _scoped("", key), "at": now}]
+        while True:
+            try:
+                with answering():
+                    await self._dreams.insert_one(document)
+            except DuplicateKeyError:
+                if (first := await self.first_result(owner, None, str(key))) is not None:
+                    return first
+                continue  # the key was older than a day, and is free now
+            return self._tell(document)
+
+    async def first_result(self, owner: str, dream_id: str | None, key: str) -> Dream | None:
+        """The dream that `key` made (`dream_id` None) or added images to, within a day; frees an older key."""
+        now = self._clock()
+        match: Document = {"owner": ObjectId(owner), "keys.key": _scoped(dream_id or "", key)}
+        with answering():
+            document = await self._dreams.find_one(match)
+            if document is None:
+                return None
+            used = next(each["at"] for each in document["keys"] if each["key"] == match["keys.key"])
+            if now - used < KEY_LIFE:
+                if document.get("deleted"):
+                    raise NotFound("The dream that this Idempotency-Key made has been deleted.")
+                return Dream.from_document(document)
+            await self._dreams.update_one(match, {"$pull": {"keys": {"key": match["keys.key"]}}})
+            return None
+
+    async def get(self, owner: str, dream_id: str) -> Dream:
+        with answering():
+            document = await self._dreams.find_one(_theirs(owner, dream_id))
+        return Dream.from_document(_found(document))
+
+    async def find(
+        self,
+        owner: str,
+        *,
+        limit: int,
+        cursor: str | None = None,
+        words: str = "",
+        tag: str | None = None,
+        since: date | datetime | None = None,
+        until: date | datetime | None = None,
+    ) -> tuple[list[Dream], str | None]:
+        """Newest night first, `limit` at most, and the cursor of the next page.
+
+        `words` must all occur in title, content or tags: as parts of words, because Chinese is written without
+        spaces and MongoDB's own text index would find none of it. A plain date for `since` or `until` means that
+        night by the dreamer's own clock, inclusive.
+        """
+        match: Document = {"owner": ObjectId(owner), "deleted": {"$ne": True}}
+        conditions: list[Document] = []
+        for word in words.split():
+            pattern = {"$regex": re.escape(word), "$options": "i"}
+            conditions.append({"$or": [{"title": pattern}, {"content": pattern}, {"tags": pattern}]})
+        if tag is not None:
+            match["tags"] = tag
+        if since is not None:
+            conditions.append(_bound("$gte", since))
+        if until is not None:
+            conditions.append(_bound("$lte", until))
+        if cursor is not None:
+            moment, dream_id = _read_cursor(cursor)
+            older = [{"dreamed_at": {"$lt": moment}}, {"dreamed_at": moment, "_id": {"$lt": dream_id}}]
+            conditions.append({"$or": older})
+        if conditions:
+            match["$and"] = conditions
+        newest_first = [("dreamed_at", DESCENDING), ("_id", DESCENDING)]
+        with answering():
+            documents = await self._dreams.find(match).sort(newest_first).limit(limit + 1).to_list(limit + 1)
+        page = [Dream.from_document(document) for document in documents[:limit]]
+        return page, _cursor(page[-1]) if len(documents) > limit else None
+
+    async def update(
+        self, owner: str, dream_id: str, changes: dict[str, Any], positions: dict[int, int] | None = None
+    ) -> Dream:
+        """Change the named fields of `Draft`, and move images.
+
+        An image that would lie behind the end of a shorter content moves to its end.
+        """
+        now, positions = self._clock(), positions or {}
+        values = _draft_document(Draft(**changes), now)
+        written = {name: value for name, value in values.items() if name in _FIELDS_OF and _FIELDS_OF[name] in changes}
+        while True:
+            dream = await self.get(owner, dream_id)
+            content = changes.get("content", dream.content)
+            length = len(content)
+            self._check_moves(dream, positions, length)
+            setters: Document = {f"images.$[m{image}].position": position for image, position in positions.items()}
+            filters: list[Document] = [{f"m{image}.id": image} for image in positions]
+            setters["images.$[behind].position"] = length
+            filters.append({"behind.id": {"$nin": list(positions)}, "behind.position": {"$gt": length}})
+            with answering():
+                document = await self._dreams.find_one_and_update(
+                    # The content that the positions were checked against must still be there.
+                    _theirs(owner, dream_id) | {"content": dream.content},
+                    {"$set": written | setters | {"updated_at": now}, "$inc": {"revision": 1}},
+                    array_filters=filters,
+                    return_document=ReturnDocument.AFTER,
+                )
+            if document is not None:
+                return self._tell(document)
+
+    async def delete(self, owner: str, dream_id: str) -> None:
+        """Gone for every reader at once; the janitor removes its files, then the document."""
+        with answering():
+            document = await self._dreams.find_one_and_update(
+                _theirs(owner, dream_id),
+                {"$set": {"deleted": True, "sweep": True, "updated_at": self._clock()}, "$inc": {"revision": 1}},
+                return_document=ReturnDocument.AFTER,
+            )
+        self._tell(_found(document))
+
+    async def delete_all(self, owner: str) -> None:
+        with answering():
+            cursor = self._dreams.find({"owner": ObjectId(owner), "deleted": {"$ne": True}}, {"_id": True})
+            ids = [str(document["_id"]) async for document in cursor]
+        for dream_id in ids:
+            try:
+                await self.delete(owner, dream_id)
+            except NotFound:  # deleted from another device meanwhile
+                continue
+
+    async def add_images(
+        self, owner: str, dream_id: str, uploads: list[Upload], *, most: int, key: str | None = None
+    ) -> Dream:
+        """Queue more images; `most` is how many a dream may have. A position behind the end means the end."""
+        now = self._clock()
+        while True:
+            dream = await self.get(owner, dream_id)
+            if len(dream.images) + len(uploads) > most:
+                raise Conflict(f"A dream may have at most {most} images; this one has {len(dream.images)}.")
+            match = _theirs(owner, dream_id) | {"revision": dream.revision}
+            with answering():
+                stored = await self._dreams.find_one(match, {"next_image": True, "keys": True})
+            if stored is None:
+                continue  # changed meanwhile: count and number again
+            number = stored["next_image"]
+            scoped = _scoped(dream_id, key) if key is not None else None
+            if scoped and any(each["key"] == scoped for each in stored.get("keys", [])):
+                if (first := await self.first_result(owner, dream_id, str(key))) is not None:
+                    return first
+                continue
+            images = [self._image_document(number + i, upload) for i, upload in enumerate(uploads)]
+            update: Document = {
+                "$push": {"images": {"$each": images}},
+                "$inc": {"revision": 1, "next_image": len(images)},
+                "$set": {"updated_at": now},
+            }
+            if scoped:
+                update["$push"]["keys"] = {"key": scoped, "at": now}
+            with answering():
+                document = await self._dreams.find_one_and_update(match, update, return_document=ReturnDocument.AFTER)
+            if document is not None:
+                return self._tell(document)
+
+    async def remove_image(self, owner: str, dream_id: str, image_id: int) -> Dream:
+        match = _theirs(owner, dream_id) | {"images.id": image_id}
+        with answering():
+            document = await self._dreams.find_one_and_update(
+                match,
+                [
+                    {
+                        "$set": {
+                            "trash": {"$concatArrays": [{"$ifNull": ["$trash", []]}, _images("$eq", image_id)]},
+                            "images": _images("$ne", image_id),
+                            "revision": {"$add": ["$revision", 1]},
+                            "updated_at": self._clock(),
+                            "sweep": True,
+                        }
+                    }
+                ],
+                return_document=ReturnDocument.AFTER,
+            )
+        return self._tell(_found(document, "There is no such image in this dream."))
+
+    # ---- inside
+
+    def _tell(self, document: Document) -> Dream:
+        dream = Dream.from_document(document)
+        self._changed(dream, None)
+        return dream
+
+    @staticmethod
+    def _image_document(number: int, upload: Upload) -> Document:
+        return {
+            "id": number,
+            "position": upload.position,
+            "state": State.QUEUED,
+            "attempt": 1,
+            "tries_left": TRIES,
+            "staged": upload.staged,
+            "sha256": upload.sha256,
+            "bytes": upload.bytes,
+            "format": upload.format,
+            "lease_owner": None,
+        }
+
+    @staticmethod
+    def _check_moves(dream: Dream, positions: dict[int, int], length: int) -> None:
+        for image_id, position in positions.items():
+            if dream.image(image_id) is None:
+                raise NotFound(f"There is no image {image_id} in this dream.")
+            if position > length:
+                raise Conflict(f"Position {position} lies behind the end of the content, {length} characters.")
+
+
+# field of the document -> the field of a Draft that it is written from
+_FIELDS_OF = {
+    "title": "title",
+    "content": "content",
+    "dreamed_at": "dreamed_at",
+    "utc_offset": "dreamed_at",
+    "night": "dreamed_at",
+    "mood": "mood",
+    "lucidity": "lucidity",
+    "tags": "tags",
+}
+
+
+def _draft_document(draft: Draft, now: datetime) -> Document:
+    moment = draft.dreamed_at or now
+    offset = moment.utcoffset() or timedelta()
+    return {
+        "title": draft.title,
+        "content": draft.content,
+        "dreamed_at": moment,
+        "utc_offset": int(offset.total_seconds() // 60),
+        "night": moment.date().isoformat(),
+        "mood": draft.mood,
+        "lucidity": draft.lucidity,
+        "tags": list(draft.tags),
+    }
+
+
+def _images(comparison: str, image_id: int) -> Document:
+    return {"$filter": {"input": "$images", "cond": {comparison: ["$$this.id", image_id]}}}
+
+
+def _theirs(owner: str, dream_id: str) -> Document:
+    try:
+        return {"_id": ObjectId(dream_id), "owner": ObjectId(owner), "deleted": {"$ne": True}}
+    except InvalidId:
+        raise NotFound(NO_DREAM) from None
+
+
+def _found(document: Document | None, otherwise: str = NO_DREAM) -> Document:
+    if document is None:
+        raise NotFound(otherwise)
+    return document
+
+
+def _scoped(dream_id: str, key: str) -> str:
+    """A key counts for one call: making a dream, or adding images to one dream."""
+    return f"{dream_id}:{key}"
+
+
+def _bound(comparison: str, value: date | datetime) -> Document:
+    if isinstance(value, datetime):
+        return {"dreamed_at": {comparison: value}}
+    return {"night": {comparison: value.isoformat()}}
+
+
+def _cursor(dream: Dream) -> str:
+    milliseconds = round(dream.dreamed_at.timestamp() * 1000)
+    return base64.urlsafe_b64encode(f"{milliseconds}:{dream.id}".encode()).decode()
+
+
+def _read_cursor(cursor: str) -> tuple[datetime, ObjectId]:
+    try:
+        milliseconds, _, dream_id = base64.urlsafe_b64decode(cursor.encode()).decode().partition(":")
+        return datetime.fromtimestamp(int(milliseconds) / 1000, UTC), ObjectId(dream_id)
+    except (ValueError, OverflowError, OSError, binascii.Error, InvalidId) as error:
+        raise InvalidCursor from error

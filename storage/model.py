@@ -1,0 +1,264 @@
+"""What Dreamlog keeps: users, dreams, images, and the states an image goes through.
+
+Pure: it must not know MongoDB, Tornado or the file system; the time is always a parameter.
+
+An image's life, each arrow one atomic update of its dream's document (`storage/dreams.py`):
+
+    queued ──claim──> rendering ──store──> storing ──complete──> completed
+      ^                   │                   │
+      ├──────release──────┴───────────────────┤      what can pass: crash, time-out, memory, storage; `attempt` grows
+      │                   ├────────fail───────┘      what can't, or the last try
+      │                   v
+      └──────retry──── failed                        only when someone asks; `attempt` grows
+
+From outside the first three are `processing`. `attempt` and the state together name one piece of work: what reports
+back under another attempt or state comes too late and changes nothing.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from enum import StrEnum
+from typing import Any, Self
+
+
+class State(StrEnum):
+    """Where an image is, inside the server."""
+
+    QUEUED = "queued"  # waits for a worker; its upload is durable
+    RENDERING = "rendering"  # a worker has it, under a lease
+    STORING = "storing"  # its variants are named in the dream and on their way to the file storage, under a lease
+    COMPLETED = "completed"  # every file that the dream names is stored
+    FAILED = "failed"  # stays so until someone asks for a retry
+
+
+class Status(StrEnum):
+    """What clients see, of an image and of a dream."""
+
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+LEASED = frozenset({State.RENDERING, State.STORING})
+
+# verb -> (the states it may start from, the state it leads to)
+MOVES: dict[str, tuple[frozenset[State], State]] = {
+    "claim": (frozenset({State.QUEUED}), State.RENDERING),
+    "store": (frozenset({State.RENDERING}), State.STORING),
+    "complete": (frozenset({State.STORING}), State.COMPLETED),
+    "release": (LEASED, State.QUEUED),
+    "fail": (LEASED, State.FAILED),
+    "retry": (frozenset({State.FAILED}), State.QUEUED),
+}
+
+TRIES = 3  # of one piece of work, before it fails; a retry by a person gives as many again
+PAUSES = (timedelta(seconds=1), timedelta(seconds=8))  # after the first and the second failed try
+
+# code -> (the sentence people read, can trying again help). A closed list: clients may switch on the codes.
+FAILURES: dict[str, tuple[str, bool]] = {
+    "corrupt": ("The picture is damaged and cannot be read.", False),
+    "too_many_pixels": ("The picture has too many pixels.", False),
+    "too_many_frames": ("The animation has too many frames.", False),
+    "unsupported": ("The picture is of a kind that is not supported.", False),
+    "timed_out": ("The picture took too long to process.", True),
+    "out_of_memory": ("The picture needs more memory than one picture may have.", True),
+    "crashed": ("Something went wrong while the picture was processed.", True),
+    "storage_unavailable": ("The picture could not be stored.", True),
+    "upload_lost": ("The uploaded file is no longer there.", False),
+}
+
+
+class IllegalMove(Exception):
+    """An image was asked to move where its state does not lead."""
+
+
+def move(verb: str, state: State) -> State:
+    """The state that `verb` leads to from `state`; raises `IllegalMove` where there is no such way."""
+    origins, target = MOVES[verb]
+    if state not in origins:
+        raise IllegalMove(f"{verb} from {state}")
+    return target
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One rendered size of an image, in the file storage under `key`."""
+
+    key: str
+    type: str  # media type
+    width: int
+    height: int
+    bytes: int
+
+    def document(self) -> dict[str, Any]:
+        return {"key": self.key, "type": self.type, "width": self.width, "height": self.height, "bytes": self.bytes}
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An upload that lies durable in staging, before and while it is processed."""
+
+    staged: str  # its name in staging
+    sha256: str
+    bytes: int
+    format: str  # by its first bytes, as `processing.formats` names it
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One picture of a dream."""
+
+    id: int
+    position: int  # code points of the dream's content before it
+    state: State
+    attempt: int  # 1 at first; every way back to the queue adds 1
+    tries_left: int  # failed tries after which it fails for good
+    staged: str | None  # name of the upload in staging, until it is completed
+    original: str | None  # key of the untouched upload in the file storage, once completed
+    sha256: str
+    bytes: int  # of the upload
+    format: str
+    recipe: str | None  # what made the variants: equal uploads with equal recipes have equal variants
+    folder: str | None  # what the keys of this image's files begin with; shared by equal uploads of one owner
+    variants: dict[str, Variant]  # name -> the file; named here before they are stored
+    width: int | None  # of the upright original
+    height: int | None
+    animated: bool
+    placeholder: str | None
+    error: str | None  # a key of FAILURES
+    lease_owner: str | None
+    lease_until: datetime | None
+
+    @property
+    def status(self) -> Status:
+        if self.state is State.COMPLETED:
+            return Status.COMPLETED
+        return Status.FAILED if self.state is State.FAILED else Status.PROCESSING
+
+    @property
+    def keys(self) -> list[str]:
+        """Every key in the file storage that this image names."""
+        keys = {variant.key for variant in self.variants.values()}
+        return sorted(keys | {self.original} if self.original else keys)
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> Self:
+        return cls(
+            id=document["id"],
+            position=document["position"],
+            state=State(document["state"]),
+            attempt=document["attempt"],
+            tries_left=document["tries_left"],
+            staged=document["staged"],
+            original=document.get("original"),
+            sha256=document["sha256"],
+            bytes=document["bytes"],
+            format=document["format"],
+            recipe=document.get("recipe"),
+            folder=document.get("folder"),
+            variants={name: Variant(**fields) for name, fields in document.get("variants", {}).items()},
+            width=document.get("width"),
+            height=document.get("height"),
+            animated=document.get("animated", False),
+            placeholder=document.get("placeholder"),
+            error=document.get("error"),
+            lease_owner=document.get("lease_owner"),
+            lease_until=document.get("lease_until"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What a person says of a dream: the fields that a dream is made or changed with."""
+
+    title: str = ""
+    content: str = ""
+    dreamed_at: datetime | None = None  # aware; None: now
+    mood: str | None = None
+    lucidity: int | None = None  # 0 (not lucid) to 5
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Dream:
+    """A dream with its images, as of `revision`."""
+
+    id: str
+    owner: str
+    title: str
+    content: str
+    dreamed_at: datetime  # aware, in the offset in which it was written
+    mood: str | None
+    lucidity: int | None
+    tags: tuple[str, ...]
+    revision: int
+    created_at: datetime
+    updated_at: datetime
+    images: tuple[Image, ...]  # by position, then id
+    deleted: bool  # gone for every reader; its files are on their way out
+    sweep: bool  # there are files that the janitor is to remove
+
+    @property
+    def status(self) -> Status:
+        """Processing while any image is; failed when all of them failed; else completed."""
+        statuses = {image.status for image in self.images}
+        if Status.PROCESSING in statuses:
+            return Status.PROCESSING
+        return Status.FAILED if statuses == {Status.FAILED} else Status.COMPLETED
+
+    @property
+    def waiting(self) -> bool:
+        """Is an image in line for a worker?"""
+        return any(image.state is State.QUEUED for image in self.images)
+
+    def image(self, image_id: int) -> Image | None:
+        return next((image for image in self.images if image.id == image_id), None)
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> Self:
+        images = sorted(map(Image.from_document, document["images"]), key=lambda image: (image.position, image.id))
+        return cls(
+            id=str(document["_id"]),
+            owner=str(document["owner"]),
+            title=document["title"],
+            content=document["content"],
+            dreamed_at=local_time(document["dreamed_at"], document["utc_offset"]),
+            mood=document["mood"],
+            lucidity=document["lucidity"],
+            tags=tuple(document["tags"]),
+            revision=document["revision"],
+            created_at=document["created_at"],
+            updated_at=document["updated_at"],
+            images=tuple(images),
+            deleted=document.get("deleted", False),
+            sweep=document.get("sweep", False),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One image of one dream, claimed for work."""
+
+    dream: Dream
+    image: Image
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    id: str
+    username: str
+    created_at: datetime
+
+
+def next_pause(image: Image, code: str) -> timedelta | None:
+    """After a try of `image` ended with `code`: the pause before the next try, None when it fails for good."""
+    _, retryable = FAILURES[code]
+    if not retryable or image.tries_left <= 1:
+        return None
+    return PAUSES[max(0, TRIES - image.tries_left)]
+
+
+def local_time(moment: datetime, utc_offset: int) -> datetime:
+    """`moment` as a clock `utc_offset` minutes east of UTC shows it."""
+    return moment.astimezone(timezone(timedelta(minutes=utc_offset)) if utc_offset else UTC)

@@ -1,0 +1,71 @@
+"""The connection to MongoDB: made, tried, and its failures turned into ours.
+
+It must not know what is kept in which collection.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Self
+
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
+from pymongo import WriteConcern
+from pymongo.errors import ConnectionFailure, NotPrimaryError, OperationFailure, PyMongoError, WTimeoutError
+
+from storage.errors import NoSpace, Unavailable
+
+Document = dict[str, Any]
+Database = AsyncIOMotorDatabase[Document]
+
+# With w=1 and no journal, `kill -9` of mongod lost hundreds of acknowledged writes; with both, none.
+DURABLE = WriteConcern("majority", j=True, wtimeout=10_000)
+SELECTION_TIMEOUT = 3_000  # ms to wait for a database that is away: longer than our own mongod needs to restart
+OUT_OF_DISK_SPACE = 14031  # error code of mongod
+
+log = logging.getLogger("dreamlog.mongo")
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Around calls of the driver: a database that is away becomes `Unavailable`, a full disk `NoSpace`."""
+    try:
+        yield
+    except (ConnectionFailure, NotPrimaryError, WTimeoutError) as error:
+        log.warning("the database does not answer: %s", type(error).__name__)
+        raise Unavailable("The database does not answer just now. Try again in a moment.") from error
+    except OperationFailure as error:
+        if error.code == OUT_OF_DISK_SPACE:
+            raise NoSpace("There is no room left on the server's disk.") from error
+        raise
+
+
+class Mongo:
+    """A client and its database, for as long as it is entered."""
+
+    def __init__(self, uri: str, database: str) -> None:
+        self._uri = uri
+        self._name = database
+
+    async def __aenter__(self) -> Self:
+        self._client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
+            self._uri,
+            tz_aware=True,
+            appname="dreamlog",
+            serverSelectionTimeoutMS=SELECTION_TIMEOUT,
+            connectTimeoutMS=SELECTION_TIMEOUT,
+            socketTimeoutMS=30_000,
+            maxPoolSize=32,
+        )
+        self.database: Database = self._client.get_database(self._name, write_concern=DURABLE)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._client.close()
+
+    async def answers(self) -> bool:
+        """Can it take writes now?"""
+        try:
+            hello = await self.database.command("hello", maxTimeMS=1000)
+        except PyMongoError:
+            return False
+        return bool(hello.get("isWritablePrimary"))

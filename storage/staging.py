@@ -1,0 +1,120 @@
+"""Uploads on disk while and after they arrive, until their variants are stored.
+
+It must not know what an image is, nor who asks.
+"""
+
+import asyncio
+import errno
+import hashlib
+import secrets
+import shutil
+import time
+from collections.abc import Callable
+from io import BufferedWriter
+from os import fsync
+from pathlib import Path
+
+from storage.errors import NoSpace
+from storage.local import sync
+
+RESERVE = 64 * 1024 * 1024  # bytes of disk that uploads leave to the database and to the variants
+WRITE_SIZE = 256 * 1024  # bytes gathered before they are written, because each write is a hop to a thread
+NO_ROOM = "There is no room left on the server's disk."
+
+
+class Part:
+    """One upload on its way in: durable once `finish` and `Staging.sync` have returned."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = path.name
+        self.size = 0
+        self._path = path
+        self._waiting = bytearray()
+        self._hash = hashlib.sha256()
+        self._file: BufferedWriter | None = None
+
+    @property
+    def sha256(self) -> str:
+        """Of all bytes, after `finish`."""
+        return self._hash.hexdigest()
+
+    async def write(self, chunk: bytes) -> None:
+        self.size += len(chunk)
+        self._waiting += chunk
+        if len(self._waiting) >= WRITE_SIZE:
+            await _in_thread(self._flush)
+
+    async def finish(self) -> None:
+        await _in_thread(self._finish)
+
+    def discard(self) -> None:
+        """Remove the file; not while `write` or `finish` is under way."""
+        if self._file is not None:
+            self._file.close()
+        self._path.unlink(missing_ok=True)
+
+    def _flush(self) -> None:
+        if self._file is None:
+            self._file = self._path.open("xb", buffering=0)  # type: ignore[assignment]
+            self._path.chmod(0o600)
+        waiting, self._waiting = self._waiting, bytearray()
+        self._hash.update(waiting)
+        assert self._file is not None
+        remaining = memoryview(waiting)
+        while remaining:
+            remaining = remaining[self._file.write(remaining) :]
+
+    def _finish(self) -> None:
+        self._flush()
+        assert self._file is not None
+        fsync(self._file.fileno())
+        self._file.close()
+
+
+class Staging:
+    """The folder of uploads."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def part(self) -> Part:
+        return Part(self._folder / secrets.token_hex(16))
+
+    def path(self, name: str) -> Path:
+        return self._folder / name
+
+    def check_room(self, size: int) -> None:
+        """Raises `NoSpace` when `size` more bytes would eat into the reserve."""
+        if shutil.disk_usage(self._folder).free < size + RESERVE:
+            raise NoSpace(NO_ROOM)
+
+    async def sync(self) -> None:
+        """Make the names of the finished parts durable."""
+        await _in_thread(lambda: sync(self._folder))
+
+    def remove(self, name: str) -> None:
+        self.path(name).unlink(missing_ok=True)
+
+    async def sweep(self, needed: set[str], *, older_than: float) -> int:
+        """Remove what is not `needed` and was last written `older_than` seconds ago or more; how many there were."""
+
+        def sweep() -> int:
+            before = time.time() - older_than
+            stale = [
+                path for path in self._folder.iterdir() if path.name not in needed and path.stat().st_mtime <= before
+            ]
+            for path in stale:
+                path.unlink(missing_ok=True)
+            return len(stale)
+
+        return await asyncio.to_thread(sweep)
+
+
+async def _in_thread(step: Callable[[], None]) -> None:
+    try:
+        await asyncio.to_thread(step)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace(NO_ROOM) from error
+        raise

@@ -1,0 +1,303 @@
+"""The server as its clients see it: a process of its own, its HTTP API and its WebSocket.
+
+It must not import anything of the server: what it knows is the protocol.
+"""
+
+import asyncio
+import inspect
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from tornado.httpclient import HTTPRequest, HTTPResponse
+from tornado.simple_httpclient import SimpleAsyncHTTPClient
+from tornado.websocket import WebSocketClientConnection, websocket_connect
+
+ROOT = Path(__file__).parent.parent
+WITHIN = 60.0  # seconds for anything to happen: far above what it takes, for slow machines
+BOUNDARY = "dream-boundary-7f3a"
+
+Json = dict[str, Any]
+
+
+async def until(look: Callable[[], Any], what: str, *, within: float = WITHIN) -> Any:
+    """Ask `look` (plain or async) again and again until its answer is true, and return that."""
+    deadline = time.monotonic() + within
+    while True:
+        answer = look()
+        if inspect.isawaitable(answer):
+            answer = await answer
+        if answer:
+            return answer
+        assert time.monotonic() < deadline, f"not within {within} s: {what}"
+        await asyncio.sleep(0.02)
+
+
+class Server:
+    """`python server.py run` on a free port; killed when left, if it is still there then."""
+
+    def __init__(self, data: Path, **settings: object) -> None:
+        """`settings` as `images__workers=1`."""
+        self.data = data
+        self.settings = settings
+        self.lines: list[str] = []  # what it said on its terminal
+        self.url = ""
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self.process.returncode is None:
+            self.process.kill()
+        await self.ended()
+
+    async def start(self) -> None:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("DREAMLOG_")}
+        said = {f"DREAMLOG_{name.upper()}": str(value) for name, value in self.settings.items()}
+        self.lines = []
+        self.process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-W", "error::ResourceWarning", str(ROOT / "server.py"), "run", "--port", "0", "--data", str(self.data)),
+            env=clean | said,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        self._reader = asyncio.create_task(self._read())
+        await until(lambda: self.url_said() or self.process.returncode is not None, "the server says it is ready")
+        assert self.url_said(), "the server ended:\n" + self.output
+        self.url = self.url_said()
+
+    def url_said(self) -> str:
+        ready = [line for line in self.lines if line.startswith("Dreamlog is ready at ")]
+        return ready[0].split()[4] if ready else ""
+
+    @property
+    def output(self) -> str:
+        return "\n".join(self.lines)
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        os.kill(self.pid, number)
+
+    async def ended(self) -> int:
+        """Its exit code, once it has ended and all that it said has been read."""
+        async with asyncio.timeout(WITHIN):
+            code = await self.process.wait()
+            await self._reader
+        return code
+
+    async def restart(self) -> None:
+        await self.ended()
+        await self.start()
+
+    def descendants(self, name: str = "") -> list[int]:
+        """Pids of the processes below it whose command line has `name` in it."""
+        parents: dict[int, list[int]] = {}
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdecimal() and (stat := _read_text(entry / "stat")):
+                parents.setdefault(int(stat.rpartition(")")[2].split()[1]), []).append(int(entry.name))
+        found, todo = [], [self.pid]
+        while todo:
+            children = parents.get(todo.pop(), [])
+            todo += children
+            found += [pid for pid in children if name in _read_text(Path(f"/proc/{pid}/cmdline"))]
+        return found
+
+    async def _read(self) -> None:
+        assert self.process.stdout is not None
+        async for line in self.process.stdout:
+            self.lines.append(line.decode().rstrip())
+
+    def files(self) -> set[str]:
+        """Every file of pictures, uploads and half-done work."""
+        folders = [self.data / name for name in ("media", "staging", "work")]
+        return {str(path.relative_to(self.data)) for folder in folders for path in folder.rglob("*") if path.is_file()}
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:  # the process has ended
+        return ""
+
+
+class Api:
+    """The HTTP API, as one signed-in user or nobody."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.access = ""
+        self.refresh = ""
+        self.http = SimpleAsyncHTTPClient(force_instance=True, max_clients=500, max_body_size=1 << 30)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.http.close()
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        signed_in: bool = True,
+    ) -> HTTPResponse:
+        """`body`: bytes as they are, anything else as JSON."""
+        sent: dict[str, str] = {}
+        if signed_in and self.access:
+            sent["Authorization"] = f"Bearer {self.access}"
+        if body is not None and not isinstance(body, bytes):
+            body = json.dumps(body).encode()
+            sent["Content-Type"] = "application/json"
+        request = HTTPRequest(
+            path if path.startswith("http") else self.url + path,
+            method=method,
+            headers=sent | dict(headers or {}),
+            body=body,
+            request_timeout=WITHIN,
+            connect_timeout=WITHIN,
+            allow_nonstandard_methods=True,
+            follow_redirects=False,
+            decompress_response=False,
+        )
+        return await self.http.fetch(request, raise_error=False)
+
+    async def json(self, method: str, path: str, body: Any = None, *, status: int = 200, **more: Any) -> Any:
+        """The body of an answer that must have this status."""
+        response = await self.call(method, path, body, **more)
+        assert response.code == status, f"{method} {path}: {response.code} {response.body!r}"
+        return json.loads(response.body) if response.body else None
+
+    async def sign_up(self, username: str = "ada", password: str = "correct horse") -> Json:
+        answer: Json = await self.json(
+            "POST", "/api/auth/register", {"username": username, "password": password}, status=201
+        )
+        self.access, self.refresh = answer["access"], answer["refresh"]
+        return answer
+
+    async def dream(
+        self, *images: bytes, positions: Sequence[int] | None = None, status: int = 201, key: str = "", **fields: Any
+    ) -> Json:
+        """Create a dream by multipart."""
+        body = multipart(*images, positions=positions, **({"title": "a dream"} | fields))
+        headers = MULTIPART | ({"Idempotency-Key": key} if key else {})
+        answer: Json = await self.json("POST", "/api/dreams", body, status=status, headers=headers)
+        return answer
+
+    async def add(self, dream_id: str, *images: bytes, status: int = 201, **fields: Any) -> Json:
+        body = multipart(*images, **fields)
+        answer: Json = await self.json(
+            "POST", f"/api/dreams/{dream_id}/images", body, status=status, headers=MULTIPART
+        )
+        return answer
+
+    async def get(self, dream_id: str) -> Json:
+        answer: Json = await self.json("GET", f"/api/dreams/{dream_id}")
+        return answer
+
+    async def finished(self, dream_id: str, *, within: float = WITHIN) -> Json:
+        """The dream, once none of its images is processing."""
+
+        async def look() -> Json | None:
+            dream = await self.get(dream_id)
+            return dream if dream["status"] != "processing" else None
+
+        answer: Json = await until(look, f"dream {dream_id} is finished", within=within)
+        return answer
+
+    async def bytes(self, url: str) -> bytes:
+        """What lies at a picture's address."""
+        response = await self.call("GET", url, signed_in=False)
+        assert response.code == 200, f"{url}: {response.code}"
+        return response.body
+
+
+MULTIPART = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+
+
+def multipart(*images: bytes, positions: Sequence[object] | None = None, **fields: Any) -> bytes:
+    """A form: `fields` (lists are repeated), `images` as files, and their `positions`."""
+    repeated = {**fields, **({"positions": list(positions)} if positions is not None else {})}
+    parts = []
+    for name, value in repeated.items():
+        for each in value if isinstance(value, list | tuple) else [value]:
+            parts.append(f'Content-Disposition: form-data; name="{name}"\r\n\r\n{each}'.encode())
+    for number, image in enumerate(images):
+        head = f'Content-Disposition: form-data; name="images"; filename="{number}.jpg"\r\nContent-Type: image/jpeg'
+        parts.append(head.encode() + b"\r\n\r\n" + image)
+    framed = b"".join(b"--" + BOUNDARY.encode() + b"\r\n" + part + b"\r\n" for part in parts)
+    return framed + b"--" + BOUNDARY.encode() + b"--\r\n"
+
+
+class Socket:
+    """A WebSocket of the protocol: every message it received, in order."""
+
+    def __init__(
+        self, url: str, path: str, *, header: str = "", message: str = "", headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Authenticates with the token `header` in the handshake, or `message` as the first message."""
+        self._url = url.replace("http", "ws", 1) + path
+        self._headers = dict(headers or {}) | ({"Authorization": f"Bearer {header}"} if header else {})
+        self._first = message
+        self.messages: list[Json] = []
+        self.closed = False
+
+    @classmethod
+    def of(cls, api: Api, dream_id: str, **more: Any) -> Self:
+        return cls(api.url, f"/ws/dream-images/{dream_id}/", message=api.access, **more)
+
+    async def __aenter__(self) -> Self:
+        request = HTTPRequest(self._url, headers=self._headers, connect_timeout=WITHIN, request_timeout=WITHIN)
+        self._connection: WebSocketClientConnection = await websocket_connect(request)
+        self._reader = asyncio.create_task(self._read())
+        if self._first:
+            await self.send({"type": "authenticate", "token": f"Bearer {self._first}"})
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._connection.close()
+        await asyncio.wait_for(self._reader, WITHIN)
+
+    async def send(self, message: Json | str) -> None:
+        await self._connection.write_message(message if isinstance(message, str) else json.dumps(message))
+
+    async def message(self, kind: str, *, within: float = WITHIN, **fields: Any) -> Json:
+        """The first message received so far, or to come, of this type and with these fields."""
+
+        def look() -> Json | None:
+            wanted = {"type": kind, **fields}.items()
+            return next((each for each in self.messages if all(each.get(k) == v for k, v in wanted)), None)
+
+        await until(lambda: look() or self.closed, f"{kind} {fields}", within=within)
+        found = look()
+        assert found is not None, f"closed with {self._connection.close_code} before {kind} {fields}: {self.messages}"
+        return found
+
+    async def close_code(self) -> int | None:
+        await until(lambda: self.closed, "the connection is closed")
+        return self._connection.close_code
+
+    @property
+    def close_reason(self) -> str | None:
+        return self._connection.close_reason
+
+    def types(self) -> list[str]:
+        return [each["type"] for each in self.messages]
+
+    async def _read(self) -> None:
+        while (text := await self._connection.read_message()) is not None:
+            self.messages.append(json.loads(text))
+        self.closed = True

@@ -1,0 +1,510 @@
+"""The WebSocket conversation: every rule, and every close code that it gives."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from config import WebSocket
+from handlers import session
+from handlers.session import Close, Join, Now, Output, Ping, Send, Session, Subscribe, Unsubscribe, language
+from handlers.tokens import Caller, InvalidToken
+
+SETTINGS = WebSocket()
+START = Now(100.0, 5000.0)
+LIFE = 900.0
+
+
+def check(token: str, wall: float) -> Caller:
+    """Tokens that read `user` or `user until TIME`; any other is refused."""
+    user, _, until = token.partition(" until ")
+    expires = float(until or START.wall + LIFE)
+    if user not in ("ann", "bob") or expires <= wall:
+        raise InvalidToken("The token is not valid.")
+    return Caller(user, f"session of {user}", expires)
+
+
+def later(seconds: float, jump: float = 0.0) -> Now:
+    """So long after the start; the wall clock may have been set meanwhile."""
+    return Now(START.steady + seconds, START.wall + seconds + jump)
+
+
+def new(dream_id: str | None = "d1", lang: str = "en", settings: WebSocket = SETTINGS) -> Session:
+    return Session(settings, check, dream_id, lang, START)
+
+
+def signed_in(dream_id: str | None = "d1", lang: str = "en", settings: WebSocket = SETTINGS) -> Session:
+    opened = new(dream_id, lang, settings)
+    opened.opened("Bearer ann", START)
+    return opened
+
+
+def say(to: Session, what: Any, now: Now = START) -> list[Output]:
+    return to.received(what if isinstance(what, str | bytes) else msgspec.json.encode(what).decode(), now)
+
+
+def subscribe(to: Session, *dream_ids: str) -> list[Output]:
+    return say(to, {"type": "subscribe", "dream_ids": list(dream_ids)})
+
+
+def error(output: Output) -> dict[str, Any]:
+    assert isinstance(output, Send)
+    assert output.message["type"] == "error"
+    return {name: value for name, value in output.message.items() if name not in ("type", "message")}
+
+
+def ended(outputs: list[Output], code: str, number: int) -> bool:
+    """Is this an error of that code and then a close with that number, and nothing else?"""
+    told, closed = outputs
+    assert isinstance(closed, Close)
+    return error(told)["code"] == code and closed.code == number
+
+
+# ---- who you are
+
+
+@pytest.mark.parametrize("header", ["Bearer ann", "bearer ann", "BEARER   ann ", "ann"])
+def test_header_signs_in(header: str) -> None:
+    """A good Authorization header joins and subscribes at once, however Bearer is written."""
+    caller = Caller("ann", "session of ann", START.wall + LIFE)
+    assert new().opened(header, START) == [Join(caller), Subscribe("d1")]
+
+
+@pytest.mark.parametrize("token", ["Bearer ann", "bEaReR ann", "ann"])
+def test_first_message_signs_in(token: str) -> None:
+    """Without a header nothing happens until `authenticate` comes, with or without Bearer."""
+    opened = new()
+    assert opened.opened(None, START) == []
+    assert say(opened, {"type": "authenticate", "token": token}) == [
+        Join(Caller("ann", "session of ann", START.wall + LIFE)),
+        Subscribe("d1"),
+    ]
+
+
+def test_many_dreams_wait_for_subscribe() -> None:
+    """Without a dream in the address, signing in subscribes to nothing."""
+    assert new(None).opened("Bearer ann", START) == [Join(Caller("ann", "session of ann", START.wall + LIFE))]
+
+
+@pytest.mark.parametrize("header", ["", "Bearer", "Bearer eve", "Basic ann", "Bearer ann until 5000"])
+def test_wrong_header_closes(header: str) -> None:
+    """A wrong, empty or expired token in the header is an error and 4401."""
+    assert ended(new().opened(header, START), "invalid_token", 4401)
+
+
+def test_wrong_first_token_closes() -> None:
+    """A wrong token in the first message is an error and 4401."""
+    assert ended(say(new(), {"type": "authenticate", "token": "eve"}), "invalid_token", 4401)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [{"type": "ping", "timestamp": 1}, {"type": "subscribe", "dream_ids": []}, "no JSON", b"x", {"type": "x"}],
+)
+def test_anything_else_first_closes(message: Any) -> None:
+    """Before authentication every other message, understood or not, is an error and 4401."""
+    assert ended(say(new(None), message), "unauthenticated", 4401)
+
+
+def test_authentication_has_a_time_limit() -> None:
+    """Who says nothing for `auth_timeout` gets an error and 4401; not a moment earlier."""
+    opened = new()
+    assert opened.deadline() == START.steady + 10
+    assert opened.tick(later(9.99)) == []
+    assert ended(opened.tick(later(10)), "authentication_timeout", 4401)
+    assert opened.deadline() is None
+
+
+def test_signed_in_has_no_authentication_limit() -> None:
+    """Once signed in, the time limit of signing in is gone."""
+    opened = signed_in()
+    assert opened.deadline() == START.steady + SETTINGS.ping_interval
+    assert opened.tick(later(10)) == []
+
+
+# ---- the token's end
+
+
+def quiet(opened: Session, now: Now) -> list[Output]:
+    """A tick's outputs without pings, which are answered at once, and heartbeats."""
+    outputs = opened.tick(now)
+    opened.pong()
+    return [each for each in outputs if not (isinstance(each, Ping) or (isinstance(each, Send) and each.heartbeat_of))]
+
+
+def test_token_warns_a_minute_before_and_then_ends() -> None:
+    """A minute before the token ends the client is told, once; at its end 4101."""
+    opened = signed_in()
+    assert quiet(opened, later(LIFE - 60.1)) == []
+    assert quiet(opened, later(LIFE - 60)) == [Send({"type": "token_expiring", "expires_in": 60})]
+    assert quiet(opened, later(LIFE - 1)) == []
+    assert quiet(opened, later(LIFE)) == [Close(4101, "The token has run out: come back with a new one.")]
+
+
+def test_short_token_warns_at_once() -> None:
+    """A token with less than a minute left warns right after signing in, with what is left."""
+    outputs = new().opened("Bearer ann until 5012", START)
+    assert outputs[1:] == [Subscribe("d1"), Send({"type": "token_expiring", "expires_in": 12})]
+
+
+def test_new_token_extends() -> None:
+    """`authenticate` with a fresh token moves the end, and the warning comes again; nothing is subscribed again."""
+    opened = signed_in()
+    quiet(opened, later(850))
+    outputs = say(opened, {"type": "authenticate", "token": "Bearer ann until 7000"}, later(880))
+    assert outputs == [Join(Caller("ann", "session of ann", 7000.0))]
+    assert quiet(opened, later(LIFE)) == []
+    assert quiet(opened, later(1940)) == [Send({"type": "token_expiring", "expires_in": 60})]
+    assert quiet(opened, later(2000)) == [Close(4101, "The token has run out: come back with a new one.")]
+
+
+def test_extending_with_another_users_token_closes() -> None:
+    """A token of another user does not change who one is: error and 4401."""
+    assert ended(say(signed_in(), {"type": "authenticate", "token": "bob"}), "wrong_user", 4401)
+
+
+def test_extending_with_a_bad_token_closes() -> None:
+    """An invalid token ends even a connection that was signed in: error and 4401."""
+    assert ended(say(signed_in(), {"type": "authenticate", "token": "eve"}), "invalid_token", 4401)
+
+
+@pytest.mark.parametrize("jump", [-100_000.0, 100_000.0])
+def test_wall_clock_may_jump(jump: float) -> None:
+    """Setting the wall clock neither ends a connection early nor lets it live longer."""
+    opened = signed_in()
+    assert quiet(opened, later(LIFE - 61, jump)) == []
+    assert quiet(opened, later(LIFE - 60, jump)) == [Send({"type": "token_expiring", "expires_in": 60})]
+    assert [type(each) for each in quiet(opened, later(LIFE, jump))] == [Close]
+
+
+# ---- what clients may say
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["1649154859.123", "0", "-1.5", "1e3", "1e400", "-0.0", "12345678901234567890123", "0.10000000000000000001"],
+)
+def test_ping_comes_back_unchanged(number: str) -> None:
+    """A ping's timestamp is echoed digit by digit, whatever number it is."""
+    (pong,) = say(signed_in(), f'{{"type": "ping", "timestamp": {number}}}')
+    assert isinstance(pong, Send)
+    assert msgspec.json.encode(pong.message) == f'{{"type":"pong","timestamp":{number}}}'.encode()
+
+
+BAD = [
+    "",
+    "hello",
+    "[]",
+    "7",
+    "null",
+    "{}",
+    '{"type": 1}',
+    '{"type": "image_update"}',
+    '{"type": "ping"}',
+    '{"type": "ping", "timestamp": "1"}',
+    '{"type": "ping", "timestamp": null}',
+    '{"type": "ping", "timestamp": true}',
+    '{"type": "ping", "timestamp": NaN}',
+    '{"type": "ping", "timestamp": ' + "[" * 3000,
+    '{"a":' * 800,
+    '{"type": "authenticate"}',
+    '{"type": "subscribe", "dream_ids": "d1"}',
+    '{"type": "subscribe", "dream_ids": [1]}',
+    '{"type": "subscribe", "dream_ids": ["\\ud800"]}',
+    b"\x00\x01",
+    b'{"type": "ping", "timestamp": 1}',
+]
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_bad_message_is_an_error_and_the_connection_stays(message: str | bytes) -> None:
+    """What is not understood, and anything binary, is answered with `bad_message`."""
+    opened = signed_in(None)
+    (output,) = opened.received(message, START)
+    assert error(output) == {"code": "bad_message"}
+    assert not opened.closed
+    assert len(say(opened, {"type": "ping", "timestamp": 1})) == 1
+
+
+def test_fifth_bad_message_closes() -> None:
+    """The first four are answered; the fifth is answered and then closes with 4400, however much came between."""
+    opened = signed_in()
+    for _ in range(4):
+        assert len(say(opened, "x")) == 1
+        say(opened, {"type": "ping", "timestamp": 1})
+    assert ended(say(opened, "x"), "bad_message", 4400)
+
+
+@pytest.mark.parametrize("kind", ["subscribe", "unsubscribe"])
+def test_single_dream_takes_no_subscriptions(kind: str) -> None:
+    """With a dream in the address, subscribe and unsubscribe are not understood."""
+    (output,) = say(signed_in(), {"type": kind, "dream_ids": ["d1"]})
+    assert error(output) == {"code": "bad_message"}
+
+
+@pytest.mark.parametrize("text", ["x" * 4097, "梦" * 1366, b"x" * 4097])
+def test_message_too_big_closes(text: str | bytes) -> None:
+    """More than `max_message` bytes of UTF-8 is an error and 1009, also before signing in."""
+    assert ended(signed_in().received(text, START), "message_too_big", 1009)
+    assert ended(new().received(text, START), "message_too_big", 1009)
+
+
+def test_longest_message_is_taken() -> None:
+    """A message of exactly `max_message` bytes is understood."""
+    text = '{"type": "ping", "timestamp": 1, "x": "'
+    text += "x" * (SETTINGS.max_message - len(text) - 2) + '"}'
+    (pong,) = signed_in().received(text, START)
+    assert isinstance(pong, Send)
+    assert pong.message["type"] == "pong"
+
+
+# ---- dreams
+
+
+def test_subscriptions_in_order_and_once() -> None:
+    """`subscribe` asks for each named dream once, in its order; again asks again."""
+    opened = signed_in(None)
+    assert subscribe(opened, "b", "a", "b") == [Subscribe("b"), Subscribe("a")]
+    assert subscribe(opened, "a") == [Subscribe("a")]
+
+
+def test_established_comes_once_for_each_dream() -> None:
+    """`connection_established` precedes a dream's first state only; after `unsubscribe` it is a first one again."""
+    opened = signed_in(None)
+    subscribe(opened, "a")
+    assert opened.found("a", 3) is not None
+    subscribe(opened, "a")
+    assert opened.found("a", 4) is None
+    assert say(opened, {"type": "unsubscribe", "dream_ids": ["a", "a", "unknown"]}) == [Unsubscribe("a")]
+    subscribe(opened, "a")
+    assert opened.found("a", 4) is not None
+
+
+def test_established_has_the_texts_of_the_protocol() -> None:
+    """The text is the one that old clients know, or English."""
+    text = "连接已建立，等待图片处理状态更新"
+    expected = {"type": "connection_established", "dream_id": "d1", "message": text}
+    assert signed_in(lang="zh").found("d1", 1) == expected
+    assert signed_in(lang="en").found("d1", 1) == expected | {"message": "Connected; waiting for news of the pictures."}
+
+
+def test_missing_dream_closes_a_single_connection() -> None:
+    """Not this user's dream: an error that names it, and 4403."""
+    outputs = signed_in().missing("d1")
+    assert error(outputs[0]) == {"code": "not_found", "dream_id": "d1"}
+    assert outputs[1:] == [Close(4403, "There is no such dream.")]
+
+
+def test_missing_dream_leaves_many_dreams_alone() -> None:
+    """Among many, a missing dream is an error that names it; the others stay subscribed."""
+    opened = signed_in(None)
+    subscribe(opened, "a", "b")
+    opened.found("a", 1)
+    (output,) = opened.missing("b")
+    assert error(output) == {"code": "not_found", "dream_id": "b"}
+    assert not opened.closed
+    assert beats(opened.tick(later(25))) == {"a": 1}
+
+
+def test_a_thousand_dreams_and_no_more() -> None:
+    """The thousand-and-first dream is an error; the others stay, and one that leaves makes room."""
+    opened = signed_in(None, settings=WebSocket(max_message=131_072))
+    outputs = subscribe(opened, *map(str, range(1002)))
+    assert outputs[:-1] == [Subscribe(str(number)) for number in range(1000)]
+    assert error(outputs[-1]) == {"code": "too_many_dreams", "dream_id": "1000"}
+    assert subscribe(opened, "0") == [Subscribe("0")]
+    say(opened, {"type": "unsubscribe", "dream_ids": ["5"]})
+    assert subscribe(opened, "1000") == [Subscribe("1000")]
+
+
+def test_deleted_dream_closes_a_single_connection() -> None:
+    """After `dream_deleted` went out, a connection for that dream closes with 1000, without an error."""
+    opened = signed_in()
+    opened.found("d1", 1)
+    assert opened.sent("d1", 2, last=True) == [Close(1000, "The dream has been deleted.")]
+
+
+def test_deleted_dream_ends_one_of_many_subscriptions() -> None:
+    """Among many, only the deleted dream's subscription ends."""
+    opened = signed_in(None)
+    subscribe(opened, "a", "b")
+    opened.found("a", 1)
+    opened.found("b", 1)
+    assert opened.sent("a", 2, last=True) == [Unsubscribe("a")]
+    assert beats(opened.tick(later(25))) == {"b": 1}
+
+
+# ---- pings and heartbeats
+
+
+def beats(outputs: list[Output]) -> dict[str, int]:
+    sent = [each.message for each in outputs if isinstance(each, Send) and each.message["type"] == "heartbeat"]
+    return {message["dream_id"]: message["revision"] for message in sent}
+
+
+def test_heartbeat_tells_the_newest_revision_sent() -> None:
+    """Every `ping_interval`: a protocol ping, and a heartbeat with what this connection was last sent."""
+    opened = signed_in()
+    opened.found("d1", 3)
+    assert opened.tick(later(24.9)) == []
+    message = {"type": "heartbeat", "dream_id": "d1", "revision": 3, "timestamp": START.wall + 25}
+    assert opened.tick(later(25)) == [Ping(), Send(message, heartbeat_of="d1")]
+    opened.pong()
+    opened.sent("d1", 7, last=False)
+    opened.sent("d1", 6, last=False)
+    assert opened.tick(later(49.9)) == []
+    assert beats(opened.tick(later(50))) == {"d1": 7}
+
+
+def test_no_heartbeat_before_the_state() -> None:
+    """A dream whose state was not sent yet has no heartbeat: the first message is always the state."""
+    assert signed_in().tick(later(25)) == [Ping()]
+
+
+def test_news_of_a_dream_left_behind_is_no_subscription() -> None:
+    """What still goes out after `unsubscribe` does not bring the heartbeat back."""
+    opened = signed_in(None)
+    assert opened.sent("a", 4, last=False) == []
+    assert opened.tick(later(25)) == [Ping()]
+
+
+def test_unanswered_ping_closes() -> None:
+    """No pong within `ping_timeout`: 4103, without an error that nobody would read."""
+    opened = signed_in()
+    opened.tick(later(25))
+    assert opened.deadline() == START.steady + 45
+    assert opened.tick(later(44.9)) == []
+    assert opened.tick(later(45)) == [Close(4103, "A ping was not answered in time.")]
+
+
+def test_answered_ping_keeps_the_connection() -> None:
+    """A pong in time, and the next deadline is the next ping."""
+    opened = signed_in()
+    opened.tick(later(25))
+    opened.pong()
+    assert opened.deadline() == START.steady + 50
+    assert opened.tick(later(45)) == []
+
+
+def test_ping_timeout_counts_from_the_first_unanswered_ping() -> None:
+    """With a timeout longer than the interval, later pings do not put the end off."""
+    opened = signed_in(settings=WebSocket(ping_interval=10, ping_timeout=15))
+    assert opened.tick(later(10)) == [Ping()]
+    assert opened.tick(later(20)) == [Ping()]
+    assert [type(each) for each in opened.tick(later(25))] == [Close]
+
+
+def test_deadline_is_the_nearest() -> None:
+    """Whatever comes first: signing in, ping, pong, warning, end."""
+    opened = new(settings=WebSocket(auth_timeout=5, ping_interval=700, ping_timeout=1000))
+    assert opened.deadline() == START.steady + 5
+    opened.opened("ann", START)
+    assert opened.deadline() == START.steady + 700
+    opened.tick(later(700))
+    assert opened.deadline() == START.steady + 840
+    opened.tick(later(840))
+    assert opened.deadline() == START.steady + 900
+
+
+# ---- the ends
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "told"),
+    [
+        ("dream_deleted", 1000, False),
+        ("message_too_big", 1009, True),
+        ("restarting", 1012, False),
+        ("unavailable", 1012, False),
+        ("token_expired", 4101, False),
+        ("signed_out_elsewhere", 4101, False),
+        ("too_slow", 4102, False),
+        ("no_pong", 4103, False),
+        ("too_many_connections", 4129, True),
+        ("rate_limited", 4129, True),
+        ("bad_messages", 4400, False),
+        ("unauthenticated", 4401, True),
+        ("authentication_timeout", 4401, True),
+        ("invalid_token", 4401, True),
+        ("wrong_user", 4401, True),
+        ("signed_out", 4401, True),
+        ("not_found", 4403, True),
+    ],
+)
+def test_every_end_has_its_code(name: str, code: int, told: bool) -> None:
+    """The close codes of the protocol; an error first wherever the client was the cause."""
+    outputs = signed_in().end(name)
+    assert isinstance(outputs[-1], Close)
+    assert outputs[-1].code == code
+    assert [error(each)["code"] for each in outputs[:-1]] == ([name] if told else [])
+
+
+def test_the_list_of_ends_is_complete() -> None:
+    """The test above names every end there is."""
+    marks = test_every_end_has_its_code.pytestmark  # type: ignore[attr-defined]
+    assert {row[0] for row in marks[0].args[1]} == set(session.ENDINGS)
+
+
+@pytest.mark.parametrize("name", ["rate_limited", "too_many_connections"])
+def test_refusal_says_when_to_come_back(name: str) -> None:
+    """Over a limit, the error carries `retry_after`."""
+    outputs = signed_in().end(name, retry_after=7)
+    assert error(outputs[0]) == {"code": name, "retry_after": 7}
+
+
+def test_nothing_follows_the_close() -> None:
+    """A closed session says nothing more, whatever happens to it."""
+    silent: list[Callable[[Session], list[Output]]] = [
+        lambda it: say(it, {"type": "ping", "timestamp": 1}),
+        lambda it: say(it, "x"),
+        lambda it: it.tick(later(1000)),
+        lambda it: it.missing("d1"),
+        lambda it: it.sent("d1", 5, last=True),
+        lambda it: it.end("restarting"),
+    ]
+    opened = signed_in()
+    opened.end("signed_out")
+    assert [act(opened) for act in silent] == [[]] * len(silent)
+    assert opened.deadline() is None
+
+
+@pytest.mark.parametrize("lang", ["zh", "en"])
+def test_sentences_are_complete_and_fit(lang: str) -> None:
+    """Every end and error has a sentence in both languages that fits into a close frame: 123 bytes."""
+    sentences = session.SENTENCES[lang]
+    assert set(sentences) == set(session.ENDINGS) | {"bad_message", "too_many_dreams"}
+    assert all(0 < len(text.encode()) <= 123 for text in sentences.values())
+    assert len(set(sentences.values())) == len(sentences)
+
+
+def test_errors_speak_the_connections_language() -> None:
+    """Error and reason are Chinese on a Chinese connection."""
+    text = "令牌无效、已过期或已注销。"
+    outputs = new(lang="zh").opened("Bearer eve", START)
+    assert outputs == [Send({"type": "error", "code": "invalid_token", "message": text}), Close(4401, text)]
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (None, "zh"),
+        ("", "zh"),
+        ("*", "zh"),
+        ("fr", "zh"),
+        ("en", "en"),
+        ("EN-us", "en"),
+        ("zh-CN,zh;q=0.9,en;q=0.8", "zh"),
+        ("en-US,en;q=0.9,zh-CN;q=0.8", "en"),
+        ("zh;q=0.5, en;q=0.6", "en"),
+        ("en, zh", "en"),
+        ("zh-Hant-TW, en", "zh"),
+        ("fr, en;q=0.1", "en"),
+        ("en;q=0", "zh"),
+        ("en;q=nan, english, en;q=7", "zh"),
+        ("de;q=0.9 , en ; q=0.8", "en"),
+    ],
+)
+def test_language_of_the_client(header: str | None, expected: str) -> None:
+    """English only for whom prefers it to Chinese."""
+    assert language(header) == expected

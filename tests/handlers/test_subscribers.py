@@ -1,0 +1,396 @@
+"""The registry and its mailboxes: who is told what, in which order, and what is left out."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+
+from handlers.subscribers import Letter, Mailbox, Subscribers
+from handlers.views import Address
+from storage.model import Dream, Image, State, Variant
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+NOW = 1649154789.123
+HOST = "https://dreams.example.org"
+
+
+def image(number: int, state: State = State.COMPLETED) -> Image:
+    return Image(
+        id=number,
+        position=10 * number,
+        state=state,
+        attempt=1,
+        tries_left=3,
+        staged=None,
+        original=None,
+        sha256="",
+        bytes=1,
+        format="JPEG",
+        recipe=None,
+        folder=None,
+        variants={"2048": Variant(f"k{number}", "image/jpeg", 4, 3, 9)} if state is State.COMPLETED else {},
+        width=4,
+        height=3,
+        animated=False,
+        placeholder=None,
+        error="corrupt" if state is State.FAILED else None,
+        lease_owner=None,
+        lease_until=None,
+    )
+
+
+def dream(revision: int, *images: Image, id: str = "d1", deleted: bool = False) -> Dream:
+    return Dream(id, "ann", "", "", NOON, None, None, (), revision, NOON, NOON, images, deleted, False)
+
+
+def message(letter: Letter | None) -> Any:
+    return None if letter is None else msgspec.json.decode(letter.text)
+
+
+def everything(mailbox: Mailbox) -> list[tuple[str, int]]:
+    """(type, revision) of all that waits, which is taken."""
+    found = []
+    while (letter := mailbox.take()) is not None:
+        decoded = message(letter)
+        found.append((decoded["type"], decoded.get("revision", 0)))
+    return found
+
+
+class World:
+    """A registry that counts how often addresses are asked for, and mailboxes that count their calls."""
+
+    def __init__(self, connections: int = 0, messages: int = 0) -> None:
+        self.hosts: list[str] = []
+        self.calls = 0
+        self.subscribers = Subscribers(
+            address=self.address, connections=connections, messages=messages, clock=lambda: NOW
+        )
+
+    def address(self, host: str) -> Address:
+        self.hosts.append(host)
+        return lambda key: f"{host}/media/{key}"
+
+    def called(self) -> None:
+        self.calls += 1
+
+    def mailbox(self, user: str = "ann", session: str = "s1", host: str = HOST) -> Mailbox:
+        return Mailbox(user, session, host, self.called)
+
+    def listener(self, *dreams: Dream, host: str = HOST) -> Mailbox:
+        """A mailbox that has been shown these dreams, and taken the states."""
+        mailbox = self.mailbox(host=host)
+        for each in dreams:
+            self.subscribers.add(each.id, mailbox)
+            self.subscribers.show(each, mailbox)
+        everything(mailbox)
+        self.hosts.clear()
+        return mailbox
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+BUSY = image(1, State.RENDERING)
+BUSY2 = image(2, State.RENDERING)
+ESTABLISHED = {"type": "connection_established"}
+
+
+# ---- arrival
+
+
+def test_state_comes_first(world: World) -> None:
+    """A newcomer gets `connection_established`, and next the state with addresses of the host it used."""
+    mailbox = world.mailbox()
+    world.subscribers.add("d1", mailbox)
+    world.subscribers.show(dream(3, image(1)), mailbox, ESTABLISHED)
+    assert message(mailbox.take()) == ESTABLISHED
+    assert message(mailbox.take()) == {
+        "type": "image_update",
+        "dream_id": "d1",
+        "status": "completed",
+        "images": [{"id": 1, "url": f"{HOST}/media/k1", "position": 10}],
+        "timestamp": NOW,
+        "revision": 3,
+        "failed_images": [],
+    }
+    assert mailbox.take() is None
+
+
+def test_nothing_falls_between_registering_and_reading(world: World) -> None:
+    """What is published while the state is read waits, and follows the state when it is newer."""
+    mailbox = world.mailbox()
+    world.subscribers.add("d1", mailbox)
+    world.subscribers.publish(dream(4, image(1), BUSY2), image(1))
+    assert len(mailbox) == 0
+    assert world.calls == 0
+    world.subscribers.show(dream(3, BUSY, BUSY2), mailbox, ESTABLISHED)
+    assert everything(mailbox) == [("connection_established", 0), ("image_update", 3), ("image_progress", 4)]
+
+
+@pytest.mark.parametrize("read", [4, 5])
+def test_what_is_older_than_the_state_is_not_sent(world: World, read: int) -> None:
+    """News that the state already contains is dropped, whether it came before the state was read or after."""
+    mailbox = world.mailbox()
+    world.subscribers.add("d1", mailbox)
+    world.subscribers.publish(dream(3, BUSY), BUSY)
+    world.subscribers.publish(dream(4, image(1)), image(1))
+    world.subscribers.show(dream(read, image(1)), mailbox)
+    world.subscribers.publish(dream(4, image(1)), image(1))
+    assert everything(mailbox) == [("image_update", read)]
+    world.subscribers.publish(dream(6, image(1)), None)
+    assert everything(mailbox) == [("image_update", 6)]
+
+
+def test_late_news_is_dropped(world: World) -> None:
+    """Two writes whose answers overtake each other: revisions never go back on a connection."""
+    mailbox = world.listener(dream(1, BUSY, BUSY2))
+    world.subscribers.publish(dream(3, image(1), image(2)), image(2))
+    world.subscribers.publish(dream(2, image(1), BUSY2), image(1))
+    assert everything(mailbox) == [("image_progress", 3), ("image_update", 3)]
+
+
+def test_subscribing_again_shows_the_state_again(world: World) -> None:
+    """A second `add` holds mail back again and sends the newer state; what waited of older revisions is dropped."""
+    mailbox = world.listener(dream(1, BUSY, BUSY2))
+    world.subscribers.publish(dream(2, image(1), BUSY2), image(1))
+    world.subscribers.add("d1", mailbox)
+    world.subscribers.publish(dream(4, image(1), image(2)), image(2))
+    world.subscribers.show(dream(3, image(1), BUSY2), mailbox)
+    assert everything(mailbox) == [("image_update", 3), ("image_progress", 4), ("image_update", 4)]
+
+
+def test_same_state_is_shown_again(world: World) -> None:
+    """Subscribing twice sends the state twice, though nothing has changed."""
+    mailbox = world.listener(dream(2, image(1)))
+    world.subscribers.add("d1", mailbox)
+    world.subscribers.show(dream(2, image(1)), mailbox)
+    assert everything(mailbox) == [("image_update", 2)]
+
+
+def test_slow_newcomer_still_gets_the_state_next(world: World) -> None:
+    """However much news comes while `connection_established` waits, the next message is an `image_update`."""
+    mailbox = world.mailbox()
+    world.subscribers.add("d1", mailbox)
+    world.subscribers.show(dream(1, BUSY, BUSY2), mailbox, ESTABLISHED)
+    world.subscribers.publish(dream(2, image(1), BUSY2), image(1))
+    world.subscribers.publish(dream(3, image(1), image(2)), image(2))
+    assert everything(mailbox) == [
+        ("connection_established", 0),
+        ("image_update", 1),
+        ("image_progress", 2),
+        ("image_progress", 3),
+        ("image_update", 3),
+    ]
+
+
+# ---- what waits
+
+
+def test_newest_of_each_image_and_of_the_dream_waits(world: World) -> None:
+    """A newer message of the same image or dream replaces the waiting one, and goes to the end."""
+    mailbox = world.listener(dream(1, BUSY, BUSY2))
+    failed = image(1, State.FAILED)
+    for revision, changed in [(2, failed), (3, image(2)), (4, BUSY), (5, image(1)), (6, None)]:
+        others = (image(2),) if revision > 2 else (BUSY2,)
+        world.subscribers.publish(dream(revision, changed or image(1), *others), changed)
+    assert everything(mailbox) == [("image_progress", 3), ("image_progress", 5), ("image_update", 6)]
+
+
+def test_dreams_do_not_replace_each_other(world: World) -> None:
+    """Equal images of different dreams are different mail."""
+    mailbox = world.listener(dream(1, BUSY), dream(1, BUSY, id="d2"))
+    for id in ("d1", "d2"):
+        world.subscribers.publish(dream(2, image(1), BUSY2, id=id), image(1))
+    assert [message(mailbox.take())["dream_id"] for _ in range(2)] == ["d1", "d2"]
+
+
+def test_replies_keep_their_order_and_number(world: World) -> None:
+    """The connection's own messages are all kept, in order, between the news."""
+    mailbox = world.listener(dream(1, BUSY))
+    for number in range(3):
+        mailbox.send({"type": "pong", "timestamp": number})
+        world.subscribers.publish(dream(number + 2, BUSY), None)
+    taken = [message(mailbox.take()) for _ in range(4)]
+    assert [each.get("timestamp") for each in taken] == [0, 1, 2, NOW]
+    assert mailbox.take() is None
+
+
+def test_newer_heartbeat_replaces_the_waiting_one(world: World) -> None:
+    """Of each dream one heartbeat waits at most."""
+    mailbox = world.mailbox()
+    for revision, dream_id in [(1, "d1"), (1, "d2"), (2, "d1")]:
+        message = {"type": "heartbeat", "dream_id": dream_id, "revision": revision}
+        mailbox.send(message, heartbeat_of=dream_id)
+    assert everything(mailbox) == [("heartbeat", 1), ("heartbeat", 2)]
+
+
+def test_arrival_is_announced(world: World) -> None:
+    """`on_mail` is called when there is something to take, and not for what is dropped."""
+    mailbox = world.listener(dream(5, BUSY))
+    before = world.calls
+    world.subscribers.publish(dream(5, BUSY), None)
+    assert world.calls == before
+    world.subscribers.publish(dream(6, BUSY), None)
+    assert world.calls == before + 1
+    assert len(mailbox) == 1
+
+
+# ---- publishing
+
+
+def test_encoded_once_for_all_listeners(world: World) -> None:
+    """Two hundred listeners with one host get the very same bytes object."""
+    mailboxes = [world.listener(dream(1, BUSY)) for _ in range(200)]
+    world.subscribers.publish(dream(2, image(1)), image(1))
+    assert world.hosts == [HOST]
+    letters = [(mailbox.take(), mailbox.take()) for mailbox in mailboxes]
+    assert all(letter is not None for letter in letters[0])
+    assert {tuple(map(id, pair)) for pair in letters} == {tuple(map(id, letters[0]))}
+
+
+def test_each_host_gets_its_own_addresses(world: World) -> None:
+    """Pictures' addresses begin with the host that the client used: one encoding for each."""
+    first, second = world.listener(dream(1, BUSY)), world.listener(dream(1, BUSY), host="http://localhost:8000")
+    world.subscribers.publish(dream(2, image(1)), None)
+    assert sorted(world.hosts) == ["http://localhost:8000", HOST]
+    assert message(first.take())["images"][0]["url"] == f"{HOST}/media/k1"
+    assert message(second.take())["images"][0]["url"] == "http://localhost:8000/media/k1"
+
+
+def test_nothing_is_encoded_for_nobody(world: World) -> None:
+    """A change of a dream without listeners costs nothing."""
+    mailbox = world.listener(dream(1, BUSY))
+    world.subscribers.remove("d1", mailbox)
+    world.subscribers.publish(dream(2, image(1)), image(1))
+    world.subscribers.publish(dream(2, id="other"), None)
+    assert world.hosts == []
+    assert everything(mailbox) == []
+
+
+def test_publish_never_raises(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Even a dream that cannot be shown only leaves a line in the log: the write itself has succeeded."""
+    mailbox = world.listener(dream(1, BUSY))
+    broken = replace(image(1), variants={})
+    with caplog.at_level(logging.ERROR):
+        world.subscribers.publish(dream(2, broken), broken)
+    assert "could not be told" in caplog.text
+    world.subscribers.publish(dream(3, image(1)), None)
+    assert everything(mailbox) == [("image_update", 3)]
+
+
+def test_deleted_dream_is_the_last_letter(world: World) -> None:
+    """Deletion is told as the last of its dream, and nobody listens to it any more."""
+    mailbox = world.listener(dream(1, BUSY), dream(1, BUSY, id="d2"))
+    world.subscribers.publish(dream(2, deleted=True), None)
+    world.subscribers.publish(dream(3), None)
+    world.subscribers.publish(dream(2, BUSY, id="d2"), None)
+    letter = mailbox.take()
+    assert letter is not None
+    assert (letter.dream_id, letter.revision, letter.last) == ("d1", 2, True)
+    assert message(letter) == {"type": "dream_deleted", "dream_id": "d1", "timestamp": NOW}
+    assert everything(mailbox) == [("image_update", 2)]
+
+
+def test_deletion_while_the_state_is_read_follows_it(world: World) -> None:
+    """A dream deleted between registering and showing is shown, and then told to be gone."""
+    mailbox = world.mailbox()
+    world.subscribers.add("d1", mailbox)
+    world.subscribers.publish(dream(2, deleted=True), None)
+    world.subscribers.show(dream(1, BUSY), mailbox)
+    assert everything(mailbox) == [("image_update", 1), ("dream_deleted", 0)]
+
+
+# ---- leaving
+
+
+def test_removed_dream_is_silent_at_once(world: World) -> None:
+    """`remove` drops what waits of that dream, and of that one only."""
+    mailbox = world.listener(dream(1, BUSY), dream(1, BUSY, id="d2"))
+    for id in ("d1", "d2"):
+        world.subscribers.publish(dream(2, BUSY, id=id), None)
+    mailbox.send({"type": "heartbeat", "revision": 9}, heartbeat_of="d1")
+    world.subscribers.remove("d1", mailbox)
+    world.subscribers.publish(dream(3, BUSY), None)
+    assert everything(mailbox) == [("image_update", 2)]
+
+
+def test_discarded_mailbox_leaves_every_dream(world: World) -> None:
+    """`discard` ends all subscriptions but lets what waits be delivered; twice does no harm."""
+    mailbox, other = world.listener(dream(1), dream(1, id="d2")), world.listener(dream(1))
+    world.subscribers.publish(dream(2), None)
+    world.subscribers.discard(mailbox)
+    world.subscribers.discard(mailbox)
+    for id in ("d1", "d2"):
+        world.subscribers.publish(dream(3, id=id), None)
+    assert everything(mailbox) == [("image_update", 2)]
+    assert everything(other) == [("image_update", 3)]
+
+
+# ---- accounts
+
+
+def test_connections_of_an_account_are_limited() -> None:
+    """As many as the limit may join; one that leaves makes room; other accounts, and nobody yet, are not concerned."""
+    world = World(connections=2)
+    join = world.subscribers.join
+    mailboxes = [world.mailbox() for _ in range(3)]
+    assert [join(each) for each in mailboxes] == [True, True, False]
+    assert join(world.mailbox("bob"))
+    assert all(join(world.mailbox("")) for _ in range(5))
+    assert len(world.subscribers) == 8
+    world.subscribers.leave(mailboxes[0])
+    world.subscribers.leave(mailboxes[0])
+    assert join(mailboxes[2])
+
+
+def test_no_limit_is_no_limit(world: World) -> None:
+    """0 turns the limits off."""
+    assert all(world.subscribers.join(world.mailbox()) for _ in range(100))
+    assert not any(world.subscribers.take_message("ann") for _ in range(100))
+
+
+def test_messages_of_an_account_are_limited() -> None:
+    """All connections of an account share so many messages a minute; who is over it is told when to come back."""
+    subscribers = World(messages=3).subscribers
+    assert [subscribers.take_message("ann") for _ in range(3)] == [0, 0, 0]
+    assert 59 < subscribers.take_message("ann") <= 60
+    assert subscribers.take_message("bob") == 0
+
+
+@pytest.mark.parametrize(
+    ("session", "ends"),
+    [("s1", ["signed_out", "signed_out_elsewhere", ""]), (None, ["signed_out", "signed_out", ""])],
+)
+def test_signing_out_ends_the_users_connections(world: World, session: str | None, ends: list[str]) -> None:
+    """Signing out ends all connections of the user, and what waited is not sent; other sessions may come back."""
+    mailboxes = [world.mailbox(), world.mailbox(session="s2"), world.mailbox("bob")]
+    for mailbox in mailboxes:
+        world.subscribers.join(mailbox)
+        mailbox.send({"type": "pong"})
+    world.subscribers.sign_out("ann", session)
+    assert [mailbox.ended for mailbox in mailboxes] == ends
+    assert [len(mailbox) for mailbox in mailboxes] == [0, 0, 1]
+    world.subscribers.sign_out("nobody", None)
+
+
+def test_close_all_ends_everyone(world: World) -> None:
+    """At a restart every mailbox ends, also of those who have not signed in, though each leaves as it ends."""
+    mailboxes: list[Mailbox] = []
+
+    def leaver(number: int) -> Callable[[], None]:
+        return lambda: world.subscribers.leave(mailboxes[number])
+
+    for number, user in enumerate(["ann", "ann", "bob", ""]):
+        mailboxes.append(Mailbox(user, "s1", HOST, leaver(number)))
+        world.subscribers.join(mailboxes[number])
+    assert not world.subscribers.closing
+    world.subscribers.close_all()
+    assert world.subscribers.closing
+    assert [mailbox.ended for mailbox in mailboxes] == ["restarting"] * 4
+    assert len(world.subscribers) == 0

@@ -1,0 +1,124 @@
+"""Dreams over HTTP: written, read, searched, changed, deleted; and the account they belong to."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import photos
+from tests.client import Api, Server, Socket, until
+
+
+def settings(data: Path, uri: str, **more: object) -> dict[str, Any]:
+    return {"mongodb__uri": uri, "mongodb__database": data.parent.name, **more}
+
+
+@pytest.mark.gen_test
+async def test_a_dream_is_written_read_changed_and_deleted(data: Path, mongodb_uri: str) -> None:
+    """What was written is what is read, in its own offset; a change tells the listeners; a deletion ends them."""
+    async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
+        await api.sign_up()
+        written = {
+            "title": "海边",
+            "content": "我在海边🌊\nwalking",
+            "dreamed_at": "2026-11-22T06:10:00+08:00",
+            "mood": "calm",
+            "lucidity": 3,
+            "tags": ["sea", "夜"],
+        }
+        dream = await api.json("POST", "/api/dreams", written, status=201)
+        assert {name: dream[name] for name in written} | {"dreamed_at": "2026-11-22T06:10:00.000+08:00"} == written | {
+            "dreamed_at": "2026-11-22T06:10:00.000+08:00"
+        }
+        assert (dream["status"], dream["images"], dream["revision"]) == ("completed", [], 1)
+        assert dream["created_at"].endswith("Z")
+        assert await api.get(dream["id"]) == dream
+        async with Socket.of(api, dream["id"]) as socket:
+            await socket.message("image_update", revision=1)
+            changed = await api.json("PATCH", f"/api/dreams/{dream['id']}", {"title": "海", "mood": None})
+            assert (changed["title"], changed["mood"], changed["content"]) == ("海", None, written["content"])
+            assert changed["revision"] == 2
+            await socket.message("image_update", revision=2)
+            await api.json("DELETE", f"/api/dreams/{dream['id']}", status=204)
+            await socket.message("dream_deleted", dream_id=dream["id"])
+            assert await socket.close_code() == 1000
+        await api.json("DELETE", f"/api/dreams/{dream['id']}", status=404)
+
+
+@pytest.mark.gen_test
+async def test_pictures_move_with_the_text(data: Path, mongodb_uri: str) -> None:
+    """A change may give pictures new positions; one behind the end of a shorter text moves to its end."""
+    async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
+        await api.sign_up()
+        dream = await api.dream(photos.small_jpeg(1), photos.small_jpeg(2), content="0123456789", positions=[4, 10])
+        change = {"content": "012345", "images": [{"id": 1, "position": 0}]}
+        changed = await api.json("PATCH", f"/api/dreams/{dream['id']}", change)
+        assert [(image["id"], image["position"]) for image in changed["images"]] == [(1, 0), (2, 6)]
+
+
+@pytest.mark.gen_test
+async def test_the_list_is_paged_and_searched(data: Path, mongodb_uri: str) -> None:
+    """Newest first in pages that neither repeat nor skip; words in any language, tags and nights find theirs."""
+    async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
+        await api.sign_up()
+        for day in range(1, 8):
+            body = {"title": f"第{day}夜", "content": "梦见大海" if day % 2 else "a.*b", "tags": [f"t{day % 3}"]}
+            body["dreamed_at"] = f"2026-11-{day:02}T23:30:00-05:00"
+            await api.json("POST", "/api/dreams", body, status=201)
+        pages, path = [], "/api/dreams?limit=3"
+        while path:
+            page = await api.json("GET", path)
+            pages.append([dream["title"] for dream in page["items"]])
+            path = page["next_cursor"] and f"/api/dreams?limit=3&cursor={page['next_cursor']}"
+        assert pages == [["第7夜", "第6夜", "第5夜"], ["第4夜", "第3夜", "第2夜"], ["第1夜"]]
+
+        async def titles(query: str) -> str:
+            found = await api.json("GET", f"/api/dreams?{query}")
+            return "".join(sorted(dream["title"][1] for dream in found["items"]))
+
+        assert await titles("q=%E5%A4%A7%E6%B5%B7") == "1357"
+        assert await titles("q=a.*B") == "246"
+        assert await titles("tag=t1") == "147"
+        assert await titles("from=2026-11-03&to=2026-11-05") == "345", "by the dreamer's own clock"
+        assert await titles("from=2026-11-07T00:00:00Z") == "67"
+
+
+@pytest.mark.gen_test
+async def test_deleting_the_account_deletes_everything(data: Path, mongodb_uri: str) -> None:
+    """Its dreams, its files, its connections and its tokens are gone; somebody else's are not."""
+    async with Server(data, **settings(data, mongodb_uri)) as server:
+        async with Api(server.url) as ada, Api(server.url) as bob:
+            await ada.sign_up("ada")
+            await bob.sign_up("bob")
+            dream = await ada.finished((await ada.dream(photos.small_jpeg(1)))["id"])
+            files = server.files()
+            theirs = await bob.finished((await bob.dream(photos.small_jpeg(1)))["id"])
+            async with Socket.of(ada, dream["id"]) as socket:
+                await socket.message("image_update")
+                await ada.json("DELETE", "/api/me", status=204)
+                assert (await socket.close_code() or 0) >= 4400
+            await until(lambda: not files & server.files(), "the files are gone")
+            await ada.json("GET", "/api/me", status=401)
+            await ada.json("GET", f"/api/dreams/{dream['id']}", status=401)
+            await ada.json("POST", "/api/auth/refresh", {"refresh": ada.refresh}, status=401)
+            await ada.json("POST", "/api/auth/login", {"username": "ada", "password": "correct horse"}, status=401)
+            await bob.bytes(theirs["images"][0]["url"])
+            await ada.sign_up("ada")
+            assert (await ada.json("GET", "/api/dreams"))["items"] == []
+
+
+@pytest.mark.gen_test
+async def test_a_page_of_an_allowed_origin_may_call(data: Path, mongodb_uri: str) -> None:
+    """CORS for the origins of the settings, and for no other."""
+    allowed = settings(data, mongodb_uri, server__allowed_origins="https://app.example.org")
+    async with Server(data, **allowed) as server, Api(server.url) as api:
+        preflight = {"Origin": "https://app.example.org", "Access-Control-Request-Method": "POST"}
+        answer = await api.call("OPTIONS", "/api/dreams", headers=preflight)
+        assert answer.code == 204
+        assert answer.headers["Access-Control-Allow-Origin"] == "https://app.example.org"
+        assert "Authorization" in answer.headers["Access-Control-Allow-Headers"]
+        stranger = await api.call("GET", "/api/dreams", headers={"Origin": "https://evil.example.org"})
+        assert "Access-Control-Allow-Origin" not in stranger.headers
+        refused = await api.call("GET", "/api/dreams", headers={"Origin": "https://app.example.org"})
+        assert refused.code == 401
+        assert refused.headers["Access-Control-Allow-Origin"] == "https://app.example.org", "a page can read the error"

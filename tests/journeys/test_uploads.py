@@ -1,0 +1,208 @@
+"""Uploads as real clients send them: streamed, slow, repeated, cut off, too large."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import photos
+from tests.client import BOUNDARY, MULTIPART, WITHIN, Api, Server, Socket, multipart, until
+
+
+class Raw:
+    """A connection on which a request is written piece by piece."""
+
+    def __init__(self, api: Api) -> None:
+        self.api = api
+
+    async def __aenter__(self) -> "Raw":
+        host, _, port = self.api.url.removeprefix("http://").partition(":")
+        self.reader, self.writer = await asyncio.open_connection(host, int(port))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.writer.close()
+
+    async def head(self, path: str = "/api/dreams", **headers: Any) -> None:
+        lines = [f"POST {path} HTTP/1.1", f"Host: {self.api.url.removeprefix('http://')}"]
+        given = {**MULTIPART, "Authorization": f"Bearer {self.api.access}", **headers}
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in given.items()]
+        self.writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
+        await self.writer.drain()
+
+    async def send(self, chunk: bytes) -> None:
+        self.writer.write(chunk)
+        await self.writer.drain()
+
+    async def answer(self) -> tuple[int, dict[str, Any]]:
+        """Status and JSON body of the answer."""
+        async with asyncio.timeout(WITHIN):
+            head = (await self.reader.readuntil(b"\r\n\r\n")).decode()
+            length = next(int(line.split(":")[1]) for line in head.splitlines() if line.startswith("Content-Length"))
+            return int(head.split()[1]), json.loads(await self.reader.readexactly(length))
+
+
+def settings(data: Path, uri: str, **more: object) -> dict[str, Any]:
+    return {"mongodb__uri": uri, "mongodb__database": data.parent.name, **more}
+
+
+@pytest.mark.gen_test
+async def test_a_slow_upload_arrives(data: Path, mongodb_uri: str) -> None:
+    """A body that comes byte by byte at its boundaries is put together again."""
+    body = multipart(photos.small_jpeg(1), content="slow", title="t", positions=[2])
+    async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
+        await api.sign_up()
+        async with Raw(api) as raw:
+            await raw.head(Content_Length=len(body))
+            for start in range(0, len(body), 97):
+                await raw.send(body[start : start + 97])
+            status, dream = await raw.answer()
+        assert (status, dream["images"][0]["position"]) == (201, 2)
+        assert (await api.finished(dream["id"]))["status"] == "completed"
+
+
+@pytest.mark.gen_test
+async def test_a_chunked_upload_arrives(data: Path, mongodb_uri: str) -> None:
+    """A client that does not know the length in advance may send chunks."""
+    body = multipart(photos.small_jpeg(1), title="t")
+    async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
+        await api.sign_up()
+        async with Raw(api) as raw:
+            await raw.head(Transfer_Encoding="chunked")
+            for start in range(0, len(body), 5000):
+                piece = body[start : start + 5000]
+                await raw.send(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+            await raw.send(b"0\r\n\r\n")
+            status, dream = await raw.answer()
+        assert status == 201
+        assert dream["images"][0]["position"] == 0
+
+
+@pytest.mark.gen_test
+async def test_a_cut_connection_leaves_nothing_behind(data: Path, mongodb_uri: str) -> None:
+    """An upload that ends in the middle is no dream, and no file."""
+    body = multipart(photos.phone_jpeg(), photos.phone_jpeg(orientation=1), title="cut")
+    async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
+        await api.sign_up()
+        async with Raw(api) as raw:
+            await raw.head(Content_Length=len(body))
+            await raw.send(body[: len(body) - 1000])
+            await until(lambda: len(server.files()) == 2, "both images are on their way")
+        await until(lambda: not server.files(), "the files are gone")
+        assert (await api.json("GET", "/api/dreams"))["items"] == []
+
+
+@pytest.mark.gen_test
+async def test_an_oversized_upload_is_refused_before_its_last_byte(data: Path, mongodb_uri: str) -> None:
+    """413 comes as soon as it is known, the client can read it, and nothing is kept."""
+    limits = settings(data, mongodb_uri, images__max_bytes=100_000, images__max_per_dream=2)
+    photo = photos.phone_jpeg()
+    assert len(photo) > 300_000
+    async with Server(data, **limits) as server, Api(server.url) as api:
+        await api.sign_up()
+        async with Raw(api) as raw:
+            body = multipart(photo)
+            await raw.head(Content_Length=len(body))
+            await raw.send(body[:200_000])
+            status, problem = await raw.answer()
+        assert (status, problem["status"]) == (413, 413)
+        assert "100000" in problem["detail"]
+        async with Raw(api) as raw:  # nobody has sent a byte of it
+            await raw.head(Content_Length=1 << 40)
+            status, problem = await raw.answer()
+        assert status == 413
+        small = photos.small_jpeg(1)
+        problem = await api.dream(small, small, small, status=413)
+        assert "at most 2" in problem["detail"]
+        dream = await api.dream(small, small)
+        await api.add(dream["id"], small, status=413)
+        await api.finished(dream["id"])
+        await until(lambda: not any(name.startswith("staging") for name in server.files()), "staging is empty")
+
+
+@pytest.mark.gen_test
+async def test_who_waits_for_100_continue_is_refused_without_a_body(data: Path, mongodb_uri: str) -> None:
+    """curl asks before it sends a large body; the refusal must be the only answer."""
+    async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
+        async with Raw(api) as raw:
+            await raw.head(Content_Length=5_000_000, Expect="100-continue")
+            status, _ = await raw.answer()
+            assert status == 401
+            assert await raw.reader.read() == b""
+
+
+@pytest.mark.gen_test
+async def test_an_idempotency_key_stores_once(data: Path, mongodb_uri: str) -> None:
+    """The same key answers with the first dream, one after the other and at once; no file is left of the others."""
+    photo = photos.small_jpeg(3)
+    async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
+        await api.sign_up()
+        dreams = await asyncio.gather(*(api.dream(photo, key="k1") for _ in range(5)))
+        dreams.append(await api.dream(photos.phone_jpeg(), key="k1"))
+        assert len({dream["id"] for dream in dreams}) == 1
+        other = await api.dream(photo, key="k2")
+        assert other["id"] != dreams[0]["id"]
+        assert len((await api.json("GET", "/api/dreams"))["items"]) == 2
+        path, body = f"/api/dreams/{other['id']}/images", multipart(photo)
+        for _ in range(2):
+            await api.json("POST", path, body, status=201, headers=MULTIPART | {"Idempotency-Key": "k1"})
+        assert [image["id"] for image in (await api.finished(other["id"]))["images"]] == [1, 2]
+        await api.finished(dreams[0]["id"])
+        await until(lambda: not any(name.startswith("staging") for name in server.files()), "staging is empty")
+
+
+@pytest.mark.gen_test
+async def test_positions_are_code_points_as_browsers_count_them(data: Path, mongodb_uri: str) -> None:
+    """An emoji is one, and so is a line break, which browsers' forms send as two bytes."""
+    content = "🌊海\nend"
+    async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
+        await api.sign_up()
+        photo = photos.small_jpeg(1)
+        dream = await api.dream(photo, photo, content=content.replace("\n", "\r\n"), positions=[1, 6])
+        assert dream["content"] == content
+        assert [image["position"] for image in dream["images"]] == [1, 6]
+        problem = await api.dream(photo, content=content, positions=[7], status=422)
+        assert problem["errors"][0]["field"] == "positions[0]"
+        without = await api.dream(photo, content=content)
+        assert without["images"][0]["position"] == 6, "no positions: at the end"
+
+
+@pytest.mark.gen_test
+async def test_an_empty_file_field_is_no_image(data: Path, mongodb_uri: str) -> None:
+    """Browsers send a nameless empty file where nothing was picked."""
+    part = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="images"; filename=""\r\n\r\n\r\n'.encode()
+    async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
+        await api.sign_up()
+        body = part + multipart(title="words only")
+        dream = await api.json("POST", "/api/dreams", body, status=201, headers=MULTIPART)
+        assert (dream["status"], dream["images"]) == ("completed", [])
+        assert server.files() == set()
+
+
+@pytest.mark.gen_test
+async def test_an_image_removed_in_the_middle_is_gone(data: Path, mongodb_uri: str) -> None:
+    """Removing an image or a dream while it is processed leaves no file, and tells the listeners."""
+    async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
+        await api.sign_up()
+        dream = await api.dream(photos.phone_jpeg(), photos.small_jpeg(1))
+        await api.json("DELETE", f"/api/dreams/{dream['id']}/images/1", status=204)
+        kept = await api.finished(dream["id"])
+        assert [image["id"] for image in kept["images"]] == [2]
+        await until(lambda: len(server.files()) == len(kept_files(kept)) + 1, "only the other image's files are left")
+        more = await api.add(dream["id"], photos.small_jpeg(9))
+        assert [image["id"] for image in more["images"]] == [2, 3], "an id is never used again"
+        async with Socket.of(api, dream["id"]) as socket:
+            await socket.message("image_update")
+            await api.add(dream["id"], photos.phone_jpeg())
+            await api.json("DELETE", f"/api/dreams/{dream['id']}", status=204)
+            await socket.message("dream_deleted")
+            assert await socket.close_code() == 1000
+        await until(lambda: server.files() == set(), "no file is left")
+        await api.json("GET", f"/api/dreams/{dream['id']}", status=404)
+
+
+def kept_files(dream: dict[str, Any]) -> set[str]:
+    variants = [variant for image in dream["images"] for variant in image["variants"].values()]
+    return {variant["url"].partition("?")[0] for variant in variants}
