@@ -5,11 +5,11 @@ It must not know what the settings are used for.
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
-from urllib.parse import urlsplit
 
 import msgspec
 import yaml
@@ -17,6 +17,7 @@ from msgspec import Meta
 
 PREFIX = "DREAMLOG_"
 DEFAULT_FILE = Path(__file__).with_name("config.yaml")
+ORIGIN = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[^\s/?#@:\[\]\\,]+)(:(?P<port>[0-9]{1,5}))?")
 
 
 class Secret:
@@ -32,6 +33,12 @@ class Secret:
 
     def __bool__(self) -> bool:
         return bool(self.value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self.value == other.value
+
+    def __hash__(self) -> int:
+        return hash(self.value)
 
 
 NO_SECRET = Secret("")
@@ -60,22 +67,30 @@ class Server:
     drain_timeout: Annotated[float, Meta(ge=0, le=3600)] = 20.0
 
     def __post_init__(self) -> None:
-        for url in (*self.allowed_origins, *filter(None, [self.public_url])):
-            parts = urlsplit(url)
-            if parts.scheme not in ("http", "https") or not parts.netloc or parts.path or parts.query:
-                raise ValueError(f"{url!r} is not of the form https://host or https://host:port")
+        urls = [("public_url", self.public_url)] if self.public_url else []
+        urls += [("allowed_origins", origin) for origin in self.allowed_origins]
+        mistakes = [
+            f"{name}: {url!r} is not of the form https://host or https://host:port"
+            for name, url in urls
+            if not _is_origin(url)
+        ]
         for network in self.trusted_proxies:
-            ipaddress.ip_network(network, strict=False)
+            try:
+                ipaddress.ip_network(network, strict=False)
+            except ValueError as error:
+                mistakes.append(f"trusted_proxies: {error}")
+        if mistakes:
+            raise ConfigError(mistakes)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mongodb:
     uri: Secret = NO_SECRET
-    database: NonEmpty = "dreamlog"
+    database: Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{1,63}$")] = "dreamlog"  # what MongoDB allows
 
     def __post_init__(self) -> None:
         if self.uri and not self.uri.value.startswith(("mongodb://", "mongodb+srv://")):
-            raise ValueError("uri must begin with mongodb:// or mongodb+srv://")
+            raise ConfigError(["uri: must begin with mongodb:// or mongodb+srv://"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +122,7 @@ class Auth:
     def __post_init__(self) -> None:
         # RFC 7518, 3.2: an HS256 key has at least as many bits as the hash.
         if self.secret and len(self.secret.value.encode()) < 32:
-            raise ValueError("secret must have 32 characters or more")
+            raise ConfigError(["secret: must have 32 characters or more"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,8 +184,11 @@ def _from_file(file: Path, mistakes: list[str]) -> Values:
         content = yaml.safe_load(file.read_text("utf-8")) or {}
     except OSError as error:
         raise ConfigError([f"{file}: {error.strerror}"]) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{file}: not YAML: {error}"]) from error
+    except (yaml.YAMLError, ValueError) as error:
+        # Without the parser's own words, also as a cause: they quote the line, and there may be a secret in it.
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark is not None else ""
+        raise ConfigError([f"{file}: not YAML{where}"]) from None
     if not isinstance(content, dict):
         raise ConfigError([f"{file}: must be sections with settings below them"])
     values: Values = {}
@@ -179,6 +197,8 @@ def _from_file(file: Path, mistakes: list[str]) -> Values:
             values.update({f"{section}__{name}": (f"{file.name}: {section}.{name}", v) for name, v in settings.items()})
         elif section in SECTIONS and settings is not None:
             mistakes.append(f"{file.name}: {section}: must be a section with settings below it")
+        elif section not in SECTIONS and "__" in str(section):
+            mistakes.append(f"{file.name}: {section}: there is no such setting")
         elif section not in SECTIONS:
             values[str(section)] = (f"{file.name}: {section}", settings)
     return values
@@ -194,9 +214,13 @@ def _from_environment(environ: Mapping[str, str], mistakes: list[str]) -> Values
             name = name.removesuffix("_file")
             try:
                 text = Path(text).read_text("utf-8").strip()
-            except (OSError, UnicodeDecodeError) as error:
-                mistakes.append(f"{variable}: {text} cannot be read: {error}")
+            except (OSError, ValueError) as error:
+                # Without the path: who forgets what _FILE means puts the secret itself there.
+                reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+                mistakes.append(f"{variable}: its file cannot be read: {reason}")
                 continue
+        if name in values:
+            mistakes.append(f"{variable}: {values[name][0]} sets the same")
         is_list = str(SETTINGS.get(name, "")).startswith("tuple")
         value: Any = [part.strip() for part in text.split(",") if part.strip()] if is_list else text
         values[name] = (variable, value)
@@ -219,17 +243,25 @@ def _build(values: Values, mistakes: list[str]) -> Config:
         mine = {name.partition("__")[2]: v for name, v in known.items() if name.startswith(f"{section}__")}
         try:
             sections[section] = cls(**mine)
-        except ValueError as error:
-            mistakes.append(f"{section}: {error}")
+        except ConfigError as error:
+            mistakes.extend(f"{section}.{mistake}" for mistake in error.mistakes)
     if "data" in known:
         sections["data"] = known["data"]
     return Config() if mistakes else replace(Config(), **sections)
 
 
 def _decode(kind: type, value: Any) -> Any:
-    if isinstance(value, str):
-        return kind(value)
-    raise msgspec.ValidationError(f"Expected `str`, got `{type(value).__name__}`")
+    if not isinstance(value, str):
+        raise msgspec.ValidationError(f"Expected `str`, got `{type(value).__name__}`")
+    if kind is Path and (not value or "\0" in value):
+        raise msgspec.ValidationError("Expected a path")
+    return kind(value)
+
+
+def _is_origin(url: str) -> bool:
+    """Is it of the form that browsers send as `Origin`: scheme, host, perhaps a port, and nothing else?"""
+    match = ORIGIN.fullmatch(url)
+    return match is not None and int(match["port"] or 0) <= 65535
 
 
 def _types() -> tuple[dict[str, Any], dict[str, Any]]:

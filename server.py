@@ -162,6 +162,7 @@ async def serving(settings: Config, drain: Drain) -> AsyncIterator[str]:
         application = Application(
             routes(settings, parts),
             default_handler_class=NothingHere,
+            default_handler_args={"access": access, "tokens": tokens},
             log_function=log_request,
             websocket_max_message_size=WEBSOCKET_LIMIT,
         )
@@ -183,7 +184,7 @@ async def listening(
     port = sockets[0].getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
     try:
-        yield settings.server.public_url or f"http://{shown}:{port}"
+        yield f"http://{shown}:{port}"
     finally:
         drain.ask()
         http.stop()
@@ -281,7 +282,8 @@ async def run(settings: Config) -> None:
         async with serving(settings, drain) as address:
             serves = True
             log.info("data in %s", settings.data)
-            click.echo(f"Dreamlog is ready at {address}   (stop it with Ctrl-C)")
+            known_as = f", for clients at {settings.server.public_url}" if settings.server.public_url else ""
+            click.echo(f"Dreamlog is ready at {address}{known_as}   (stop it with Ctrl-C)")
             await stop.wait()
             log.info("stopping")
     except asyncio.CancelledError:

@@ -5,10 +5,14 @@ It must not know what is asked for.
 
 import asyncio
 import ipaddress
-import time
+import re
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from tornado.httputil import HTTPServerRequest
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s/?#@:\[\]\\,]+)(:[0-9]{1,5})?")
 
 
 class Access:
@@ -17,21 +21,26 @@ class Access:
     def __init__(self, *, public_url: str, allowed_origins: tuple[str, ...], trusted_proxies: tuple[str, ...]) -> None:
         self._public_url = public_url.rstrip("/")
         self._origins = {_origin(origin) for origin in (*allowed_origins, public_url) if origin}
-        self._unanswered: set[object] = set()
         self._proxies = [ipaddress.ip_network(network, strict=False) for network in trusted_proxies]
+        self._unanswered: set[object] = set()
+        self._all_answered = asyncio.Event()
+        self._all_answered.set()
 
     def begins(self, request: object) -> None:
         """A stop waits for this request until `ends`."""
         self._unanswered.add(request)
+        self._all_answered.clear()
 
     def ends(self, request: object) -> None:
         self._unanswered.discard(request)
+        if not self._unanswered:
+            self._all_answered.set()
 
     async def all_answered(self, *, within: float) -> None:
         """Until no request is under way, `within` seconds at most."""
-        deadline = time.monotonic() + within
-        while self._unanswered and time.monotonic() < deadline:
-            await asyncio.sleep(0.05)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._all_answered.wait()
 
     def client_address(self, request: HTTPServerRequest) -> str:
         """The nearest address that is not a trusted proxy's.
@@ -51,31 +60,39 @@ class Access:
             return self._public_url
         scheme, host = request.protocol, request.host
         if self._is_proxy(request.remote_ip or ""):
-            if request.headers.get("X-Forwarded-Proto", "") in ("http", "https"):
-                scheme = request.headers["X-Forwarded-Proto"]
-            host = request.headers.get("X-Forwarded-Host", host)
+            # Of several values the last one is our own proxy's, as with X-Forwarded-For.
+            told = request.headers.get("X-Forwarded-Proto", "").rpartition(",")[2].strip()
+            scheme = told if told in ("http", "https") else scheme
+            told = request.headers.get("X-Forwarded-Host", "").rpartition(",")[2].strip()
+            host = told if HOST.fullmatch(told) else host
         return f"{scheme}://{host}"
 
     def allows(self, origin: str, request: HTTPServerRequest) -> bool:
         """May a page of `origin` talk to us: our own, or one that the settings name."""
-        return self.is_foreign_but_allowed(origin) or _origin(origin) == _origin(self.base_url(request))
+        own = _origin(self.base_url(request))
+        return self.is_foreign_but_allowed(origin) or (own is not None and _origin(origin) == own)
 
     def is_foreign_but_allowed(self, origin: str) -> bool:
-        return _origin(origin) in self._origins
+        return (asked := _origin(origin)) is not None and asked in self._origins
 
     def _is_proxy(self, address: str) -> bool:
         try:
             parsed = ipaddress.ip_address(address.partition("%")[0])
         except ValueError:
             return False
-        return any(parsed in network for network in self._proxies)
+        # ::ffff:10.0.0.1 is how a socket for both kinds of addresses shows 10.0.0.1.
+        mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+        return any((mapped or parsed) in network for network in self._proxies)
 
 
-def _origin(url: str) -> tuple[str, str, int | None]:
-    """Scheme, host and port of `url`, the default port filled in, so that equal origins compare equal."""
+def _origin(url: str) -> tuple[str, str, int] | None:
+    """Scheme, host and port of `url`, the default port filled in, so that equal origins compare equal.
+
+    None for what is no origin, like the `null` of a sandboxed page: two of those are not equal.
+    """
     try:
         parts = urlsplit(url)
-        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    except ValueError:
-        return "", "", None
-    return parts.scheme, parts.hostname or "", port
+        port = DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port
+    except (ValueError, KeyError):
+        return None
+    return (parts.scheme, parts.hostname, port) if parts.hostname else None

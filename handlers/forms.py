@@ -4,7 +4,7 @@ Pure: it must not know Tornado or the database.
 """
 
 from collections.abc import Callable, Mapping
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 TITLE_LENGTH = 200  # code points, here and below
@@ -33,7 +33,9 @@ def from_multipart(fields: Mapping[str, list[str]]) -> dict[str, Any]:
     for name, values in fields.items():
         # Browsers send each line break of a form as CRLF; positions were counted with one character for it.
         values = [value.replace("\r\n", "\n") for value in values]
-        if name in ("tags", "positions"):
+        if name == "tags":
+            raw[name] = [value for value in values if value]  # an empty input in a form is no tag
+        elif name == "positions":
             raw[name] = values
         elif len(values) > 1:
             errors.append({"field": name, "message": "may be given once"})
@@ -148,7 +150,9 @@ def _time(value: Any) -> datetime:
         moment = datetime.fromisoformat(value)
     except (TypeError, ValueError):
         raise ValueError(wanted) from None
-    if moment.tzinfo is None or moment.year not in YEARS:
+    offset = moment.utcoffset()
+    # Offsets in whole minutes are all that RFC 3339 has; Python also reads such with seconds.
+    if offset is None or offset % timedelta(minutes=1) or moment.year not in YEARS:
         raise ValueError(wanted)
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)  # MongoDB keeps milliseconds
 

@@ -7,10 +7,10 @@ The document of a dream is the only state there is (see `storage/model.py`). Bes
   keys         [{key, at}]: the Idempotency-Keys that wrote into it
   trash        images that were let go of, as they were: their files are still to be removed
   sweep        true while there is something for the janitor
+Of a dream that is deleted and swept, only owner and keys are left, until `expires_at`.
 """
 
 import base64
-import binascii
 import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, timedelta
@@ -23,12 +23,14 @@ from pymongo import ASCENDING, DESCENDING, ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from storage.errors import Conflict, NotFound
-from storage.model import TRIES, Draft, Dream, Image, State, Upload
+from storage.model import TRIES, Draft, Dream, Image, State, Upload, milliseconds
 from storage.mongo import Database, Document, answering
 
 Changed = Callable[[Dream, Image | None], None]
 
 KEY_LIFE = timedelta(days=1)  # of an Idempotency-Key
+MOST_KEYS = 200  # kept for a dream, so that adding images all day does not let its document grow without end
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NO_DREAM = "There is no such dream."
 
 
@@ -54,13 +56,15 @@ class Dreams:
                 unique=True,
                 partialFilterExpression={"keys.key": {"$exists": True}},
             )
+            await self._dreams.create_index([("expires_at", ASCENDING)], expireAfterSeconds=0)
 
     # ---- what people do
 
     async def create(self, owner: str, draft: Draft, uploads: Iterable[Upload], key: str | None = None) -> Dream:
         """A new dream, with its images queued. The same `key` within a day returns the first one's dream."""
-        now = self._clock()
-        images = [self._image_document(number, upload) for number, upload in enumerate(uploads, 1)]
+        now = self._now()
+        length = len(draft.content)
+        images = [self._image_document(number, upload, length) for number, upload in enumerate(uploads, 1)]
         document: Document = {
             "_id": ObjectId(),
             "owner": ObjectId(owner),
@@ -85,18 +89,18 @@ class Dreams:
 
     async def first_result(self, owner: str, dream_id: str | None, key: str) -> Dream | None:
         """The dream that `key` made (`dream_id` None) or added images to, within a day; frees an older key."""
-        now = self._clock()
-        match: Document = {"owner": ObjectId(owner), "keys.key": _scoped(dream_id or "", key)}
+        scoped = _scoped(dream_id or "", key)
         with answering():
-            document = await self._dreams.find_one(match)
+            document = await self._dreams.find_one({"owner": ObjectId(owner), "keys.key": scoped})
             if document is None:
                 return None
-            used = next(each["at"] for each in document["keys"] if each["key"] == match["keys.key"])
-            if now - used < KEY_LIFE:
+            used = next(each for each in document["keys"] if each["key"] == scoped)
+            if self._now() - used["at"] < KEY_LIFE:
                 if document.get("deleted"):
                     raise NotFound("The dream that this Idempotency-Key made has been deleted.")
                 return Dream.from_document(document)
-            await self._dreams.update_one(match, {"$pull": {"keys": {"key": match["keys.key"]}}})
+            # Only this use of it: another request may have freed and taken it meanwhile.
+            await self._dreams.update_one({"_id": document["_id"]}, {"$pull": {"keys": used}})
             return None
 
     async def get(self, owner: str, dream_id: str) -> Dream:
@@ -124,7 +128,8 @@ class Dreams:
         match: Document = {"owner": ObjectId(owner), "deleted": {"$ne": True}}
         conditions: list[Document] = []
         for word in words.split():
-            pattern = {"$regex": re.escape(word), "$options": "i"}
+            # MongoDB refuses a NUL in a pattern; its escape finds it.
+            pattern = {"$regex": re.escape(word).replace("\0", r"\x00"), "$options": "i"}
             conditions.append({"$or": [{"title": pattern}, {"content": pattern}, {"tags": pattern}]})
         if tag is not None:
             match["tags"] = tag
@@ -151,13 +156,13 @@ class Dreams:
 
         An image that would lie behind the end of a shorter content moves to its end.
         """
-        now, positions = self._clock(), positions or {}
+        now, positions = self._now(), positions or {}
         values = _draft_document(Draft(**changes), now)
-        written = {name: value for name, value in values.items() if name in _FIELDS_OF and _FIELDS_OF[name] in changes}
+        written = {name: value for name, value in values.items() if _FIELDS_OF.get(name, name) in changes}
+        there = {"images.id": {"$all": list(positions)}} if positions else {}
         while True:
             dream = await self.get(owner, dream_id)
-            content = changes.get("content", dream.content)
-            length = len(content)
+            length = len(changes.get("content", dream.content))
             self._check_moves(dream, positions, length)
             setters: Document = {f"images.$[m{image}].position": position for image, position in positions.items()}
             filters: list[Document] = [{f"m{image}.id": image} for image in positions]
@@ -165,8 +170,8 @@ class Dreams:
             filters.append({"behind.id": {"$nin": list(positions)}, "behind.position": {"$gt": length}})
             with answering():
                 document = await self._dreams.find_one_and_update(
-                    # The content that the positions were checked against must still be there.
-                    _theirs(owner, dream_id) | {"content": dream.content},
+                    # The content and the images that the positions were checked against must still be there.
+                    _theirs(owner, dream_id) | {"content": dream.content} | there,
                     {"$set": written | setters | {"updated_at": now}, "$inc": {"revision": 1}},
                     array_filters=filters,
                     return_document=ReturnDocument.AFTER,
@@ -179,7 +184,7 @@ class Dreams:
         with answering():
             document = await self._dreams.find_one_and_update(
                 _theirs(owner, dream_id),
-                {"$set": {"deleted": True, "sweep": True, "updated_at": self._clock()}, "$inc": {"revision": 1}},
+                {"$set": {"deleted": True, "sweep": True, "updated_at": self._now()}, "$inc": {"revision": 1}},
                 return_document=ReturnDocument.AFTER,
             )
         self._tell(_found(document))
@@ -198,32 +203,34 @@ class Dreams:
         self, owner: str, dream_id: str, uploads: list[Upload], *, most: int, key: str | None = None
     ) -> Dream:
         """Queue more images; `most` is how many a dream may have. A position behind the end means the end."""
-        now = self._clock()
+        now = self._now()
+        scoped = _scoped(dream_id, key) if key is not None else ""
         while True:
-            dream = await self.get(owner, dream_id)
-            if len(dream.images) + len(uploads) > most:
-                raise Conflict(f"A dream may have at most {most} images; this one has {len(dream.images)}.")
-            match = _theirs(owner, dream_id) | {"revision": dream.revision}
             with answering():
-                stored = await self._dreams.find_one(match, {"next_image": True, "keys": True})
-            if stored is None:
-                continue  # changed meanwhile: count and number again
-            number = stored["next_image"]
-            scoped = _scoped(dream_id, key) if key is not None else None
-            if scoped and any(each["key"] == scoped for each in stored.get("keys", [])):
+                found = _found(await self._dreams.find_one(_theirs(owner, dream_id)))
+            # Before the count: the first request with this key may have filled the dream.
+            if any(each["key"] == scoped for each in found.get("keys", [])):
                 if (first := await self.first_result(owner, dream_id, str(key))) is not None:
                     return first
-                continue
-            images = [self._image_document(number + i, upload) for i, upload in enumerate(uploads)]
+                continue  # the key was older than a day, and is free now
+            if len(found["images"]) + len(uploads) > most:
+                raise Conflict(f"A dream may have at most {most} images; this one has {len(found['images'])}.")
+            number, length = found["next_image"], len(found["content"])
+            images = [self._image_document(number + i, upload, length) for i, upload in enumerate(uploads)]
             update: Document = {
                 "$push": {"images": {"$each": images}},
                 "$inc": {"revision": 1, "next_image": len(images)},
                 "$set": {"updated_at": now},
             }
             if scoped:
-                update["$push"]["keys"] = {"key": scoped, "at": now}
+                update["$push"]["keys"] = {"$each": [{"key": scoped, "at": now}], "$slice": -MOST_KEYS}
             with answering():
-                document = await self._dreams.find_one_and_update(match, update, return_document=ReturnDocument.AFTER)
+                document = await self._dreams.find_one_and_update(
+                    # Changed meanwhile: count and number again.
+                    _theirs(owner, dream_id) | {"revision": found["revision"]},
+                    update,
+                    return_document=ReturnDocument.AFTER,
+                )
             if document is not None:
                 return self._tell(document)
 
@@ -238,7 +245,7 @@ class Dreams:
                             "trash": {"$concatArrays": [{"$ifNull": ["$trash", []]}, _images("$eq", image_id)]},
                             "images": _images("$ne", image_id),
                             "revision": {"$add": ["$revision", 1]},
-                            "updated_at": self._clock(),
+                            "updated_at": self._now(),
                             "sweep": True,
                         }
                     }
@@ -249,16 +256,19 @@ class Dreams:
 
     # ---- inside
 
+    def _now(self) -> datetime:
+        return milliseconds(self._clock())
+
     def _tell(self, document: Document) -> Dream:
         dream = Dream.from_document(document)
         self._changed(dream, None)
         return dream
 
     @staticmethod
-    def _image_document(number: int, upload: Upload) -> Document:
+    def _image_document(number: int, upload: Upload, length: int) -> Document:
         return {
             "id": number,
-            "position": upload.position,
+            "position": min(upload.position, length),
             "state": State.QUEUED,
             "attempt": 1,
             "tries_left": TRIES,
@@ -278,21 +288,12 @@ class Dreams:
                 raise Conflict(f"Position {position} lies behind the end of the content, {length} characters.")
 
 
-# field of the document -> the field of a Draft that it is written from
-_FIELDS_OF = {
-    "title": "title",
-    "content": "content",
-    "dreamed_at": "dreamed_at",
-    "utc_offset": "dreamed_at",
-    "night": "dreamed_at",
-    "mood": "mood",
-    "lucidity": "lucidity",
-    "tags": "tags",
-}
+# field of the document -> the field of a Draft that it is written from, where the names differ
+_FIELDS_OF = {"utc_offset": "dreamed_at", "night": "dreamed_at"}
 
 
 def _draft_document(draft: Draft, now: datetime) -> Document:
-    moment = draft.dreamed_at or now
+    moment = milliseconds(draft.dreamed_at or now)
     offset = moment.utcoffset() or timedelta()
     return {
         "title": draft.title,
@@ -335,13 +336,14 @@ def _bound(comparison: str, value: date | datetime) -> Document:
 
 
 def _cursor(dream: Dream) -> str:
-    milliseconds = round(dream.dreamed_at.timestamp() * 1000)
-    return base64.urlsafe_b64encode(f"{milliseconds}:{dream.id}".encode()).decode()
+    # Whole numbers all the way: floats are off by a millisecond in far years.
+    since_epoch = (dream.dreamed_at - EPOCH) // timedelta(milliseconds=1)
+    return base64.urlsafe_b64encode(f"{since_epoch}:{dream.id}".encode()).decode()
 
 
 def _read_cursor(cursor: str) -> tuple[datetime, ObjectId]:
     try:
-        milliseconds, _, dream_id = base64.urlsafe_b64decode(cursor.encode()).decode().partition(":")
-        return datetime.fromtimestamp(int(milliseconds) / 1000, UTC), ObjectId(dream_id)
-    except (ValueError, OverflowError, OSError, binascii.Error, InvalidId) as error:
+        since_epoch, _, dream_id = base64.urlsafe_b64decode(cursor.encode()).decode().partition(":")
+        return EPOCH + timedelta(milliseconds=int(since_epoch)), ObjectId(dream_id)
+    except (ValueError, OverflowError, InvalidId) as error:
         raise InvalidCursor from error

@@ -15,9 +15,10 @@ class Files(Protocol):
     """
 
     async def put(self, key: str, path: Path, content_type: str) -> None:
-        """Store a copy of the file at `path`. When this returns it is durable; before, nobody sees a part of it.
+        """Store the file at `path`, which nobody may write to any more. When this returns it is durable; before,
+        nobody sees a part of it.
 
-        Putting the same key again replaces it.
+        Putting the same key again replaces it in one step. `path` may be removed afterwards.
         """
 
     def url(self, key: str) -> str:

@@ -12,8 +12,8 @@ from bson import ObjectId
 from motor.motor_asyncio import AsyncIOMotorCollection
 from pymongo import ASCENDING, ReturnDocument
 
-from storage.dreams import Changed
-from storage.model import LEASED, TRIES, Dream, Image, Job, State, move, next_pause
+from storage.dreams import KEY_LIFE, Changed
+from storage.model import LEASED, TRIES, Dream, Image, Job, State, milliseconds, move, next_pause
 from storage.mongo import Database, Document, answering
 
 LEASE = timedelta(minutes=5)  # renewed while a job is in hand, so it need not cover the longest one
@@ -45,7 +45,7 @@ class Jobs:
 
     async def claim(self, owner: str, server: str) -> Job | None:
         """Take the owner's longest waiting image under a lease of `server`; None when none is due."""
-        now, lease = self._clock(), f"{server}/{ObjectId()}"
+        now, lease = self._now(), f"{server}/{ObjectId()}"
         due = {
             "state": State.QUEUED,
             "$or": [{"not_before": None}, {"not_before": {"$lte": now}}, {"not_before": {"$gt": now + MAX_PAUSE}}],
@@ -84,16 +84,14 @@ class Jobs:
             "height": image.height,
             "animated": image.animated,
             "placeholder": image.placeholder,
-            "lease_until": self._clock() + LEASE,
+            "lease_until": self._now() + LEASE,
         }
         return await self._move("store", job, fields)
 
     async def renew(self, job: Job) -> bool:
         """Keep the lease while the storage is slow; not a change of the dream."""
         with answering():
-            result = await self._dreams.update_one(
-                _held(job), {"$set": {"images.$.lease_until": self._clock() + LEASE}}
-            )
+            result = await self._dreams.update_one(_held(job), {"$set": {"images.$.lease_until": self._now() + LEASE}})
         return result.matched_count == 1
 
     async def complete(self, job: Job) -> Job | None:
@@ -106,9 +104,7 @@ class Jobs:
         if pause is None:
             return await self._move("fail", job, {"lease_until": None, "error": code, "tries_left": 0}, lets_go=True)
         fields = {"attempt": image.attempt + 1, "tries_left": image.tries_left - 1}
-        return await self._move(
-            "release", job, _NO_LEASE | fields | {"not_before": self._clock() + pause}, lets_go=True
-        )
+        return await self._move("release", job, _NO_LEASE | fields | {"not_before": self._now() + pause}, lets_go=True)
 
     async def hand_back(self, job: Job) -> Job | None:
         """Back in line at once, the try not counted: we stop, and nothing was wrong with the image."""
@@ -116,13 +112,13 @@ class Jobs:
 
     async def abandoned(self, server: str | None = None) -> list[Job]:
         """Jobs under a lease that has run out; with `server`, also every job that an earlier run of it left."""
-        over: Document = {"state": {"$in": sorted(LEASED)}, "lease_until": {"$lt": self._clock()}}
+        now = self._now()
+        over: Document = {"state": {"$in": sorted(LEASED)}, "lease_until": {"$lt": now}}
         left: Document = {"state": {"$in": sorted(LEASED)}, "lease_owner": {"$regex": f"^{re.escape(server or '')}/"}}
         either = [over, left] if server else [over]
         match = {"$or": [{"images": {"$elemMatch": each}} for each in either], "deleted": {"$ne": True}}
         with answering():
             documents = await self._dreams.find(match).to_list(None)
-        now = self._clock()
         return [
             Job(dream, image)
             for dream in map(Dream.from_document, documents)
@@ -156,7 +152,7 @@ class Jobs:
 
     async def retry(self, dream: Dream, image: Image) -> Dream | None:
         """A failed image goes back in line, with as many tries as a new one; None when it is not failed any more."""
-        fields = {"attempt": image.attempt + 1, "tries_left": TRIES, "error": None, "not_before": None}
+        fields = {"attempt": image.attempt + 1, "tries_left": TRIES, "error": None, "not_before": None, **_NO_LEASE}
         job = await self._move("retry", Job(dream, image), fields)
         return job.dream if job is not None else None
 
@@ -172,15 +168,21 @@ class Jobs:
             yield dream, trash + (list(dream.images) if dream.deleted else [])
 
     async def swept(self, dream: Dream, images: list[Image]) -> None:
-        """The files of `images` are gone."""
+        """The files of `images` are gone. Of a deleted dream its Idempotency-Keys stay for their day, nothing else."""
+        this = {"_id": ObjectId(dream.id)}
         with answering():
             if dream.deleted:
-                await self._dreams.delete_one({"_id": ObjectId(dream.id)})
+                result = await self._dreams.delete_one(this | {"keys": {"$in": [None, []]}})
+                if result.deleted_count == 0:
+                    left = {"owner": "$owner", "keys": "$keys", "deleted": True, "expires_at": self._now() + KEY_LIFE}
+                    await self._dreams.update_one(this, [{"$replaceWith": {"_id": "$_id", **left}}])
                 return
-            gone = [{"id": image.id, "attempt": image.attempt} for image in images]
-            await self._dreams.update_one({"_id": ObjectId(dream.id)}, {"$pull": {"trash": {"$or": gone}}})
+            if images:
+                # By folder too: an image that was handed back may let go of another one in the same attempt.
+                gone = [{"id": each.id, "attempt": each.attempt, "folder": each.folder} for each in images]
+                await self._dreams.update_one(this, {"$pull": {"trash": {"$or": gone}}})
             await self._dreams.update_one(
-                {"_id": ObjectId(dream.id), "trash": [], "deleted": {"$ne": True}},
+                this | {"trash": {"$in": [None, []]}, "deleted": {"$ne": True}},
                 {"$unset": {"sweep": True, "trash": True}},
             )
 
@@ -190,6 +192,9 @@ class Jobs:
             return {name for name in await self._dreams.distinct("images.staged") if name is not None}
 
     # ---- inside
+
+    def _now(self) -> datetime:
+        return milliseconds(self._clock())
 
     async def _move(self, verb: str, job: Job, fields: Document, *, lets_go: bool = False) -> Job | None:
         """The one way an image changes state: compare-and-set on state, attempt and lease.
@@ -202,12 +207,12 @@ class Jobs:
         if lets_go and job.image.variants:
             update["$push"] = {"trash": _trashed(job.image)}
             setters |= {"variants": {}, "folder": None, "original": None, "recipe": None}
-        update["$set"] = {f"images.$.{name}": value for name, value in setters.items()} | {"updated_at": self._clock()}
+        update["$set"] = {f"images.$.{name}": value for name, value in setters.items()} | {"updated_at": self._now()}
         if "$push" in update:
             update["$set"]["sweep"] = True
         with answering():
             document = await self._dreams.find_one_and_update(_held(job), update, return_document=ReturnDocument.AFTER)
-            if document is None and verb in ("store", "complete"):
+            if document is None and verb in ("store", "complete", "fail"):
                 # The answer to an earlier try may have been lost with the connection, after it had its effect.
                 document = await self._dreams.find_one(_held(job, target))
         return self._tell_job(document, job.image.id) if document is not None else None

@@ -10,7 +10,9 @@ import hashlib
 import hmac
 import os
 import re
+import secrets
 import shutil
+import stat
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
@@ -24,8 +26,9 @@ from storage.errors import NoSpace, NotFound, Unavailable
 DAY = 86_400
 CHUNK = 256 * 1024
 KEY = re.compile(r"[a-z0-9][a-z0-9_-]*(/[a-z0-9_-]+)*(\.[a-z0-9]+)?")
-TEMPORARY = ".part"
 FULL = (errno.ENOSPC, errno.EDQUOT)
+ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
+NO_FILE = "There is no such file."
 
 
 class LocalFiles:
@@ -48,12 +51,13 @@ class LocalFiles:
             raise _translated(error) from error
 
     def url(self, key: str) -> str:
-        ends = (int(self._clock()) // DAY + 2) * DAY
+        ends = str((int(self._clock()) // DAY + 2) * DAY)
         return f"/media/{quote(key)}?e={ends}&s={self._signature(key, ends)}"
 
     async def delete(self, keys: Iterable[str]) -> None:
+        paths = [self._folder / key for key in keys if KEY.fullmatch(key) is not None]
         try:
-            await asyncio.to_thread(self._delete, [self.path(key) for key in keys])
+            await asyncio.to_thread(self._delete, paths)
         except OSError as error:
             raise _translated(error) from error
 
@@ -69,16 +73,13 @@ class LocalFiles:
                 while chunk := await file.read(CHUNK if length is None else min(CHUNK, length)):
                     yield chunk
                     length = None if length is None else length - len(chunk)
-        except FileNotFoundError as error:
-            raise NotFound("There is no such file.") from error
+        except OSError as error:
+            raise NotFound(NO_FILE) if error.errno in ABSENT else _translated(error) from error
 
     async def check(self) -> None:
         """Writes, reads back and removes a few bytes."""
-        probe = self._folder / f"check{TEMPORARY}"
         try:
-            async with aiofiles.open(probe, "wb") as file:
-                await file.write(b"dream")
-            await asyncio.to_thread(probe.unlink)
+            await asyncio.to_thread(self._check)
         except OSError as error:
             raise _translated(error) from error
 
@@ -88,54 +89,71 @@ class LocalFiles:
         """Is this the signature that `url` gave for this key, and has it not ended?"""
         if KEY.fullmatch(key) is None or not (ends.isascii() and ends.isdecimal() and len(ends) < 12):
             return False
-        genuine = hmac.compare_digest(signature.encode(), self._signature(key, int(ends)).encode())
+        genuine = signature.isascii() and hmac.compare_digest(signature, self._signature(key, ends))
         return genuine and int(ends) > self._clock()
 
     async def size(self, key: str) -> int:
         try:
-            return (await asyncio.to_thread(self.path(key).stat)).st_size
+            found = await asyncio.to_thread(self.path(key).stat)
         except OSError as error:
-            raise NotFound("There is no such file.") from error
+            raise NotFound(NO_FILE) if error.errno in ABSENT else _translated(error) from error
+        if not stat.S_ISREG(found.st_mode):
+            raise NotFound(NO_FILE)
+        return found.st_size
 
     # ---- inside
 
     def path(self, key: str) -> Path:
         if KEY.fullmatch(key) is None:
-            raise NotFound("There is no such file.")
+            raise NotFound(NO_FILE)
         return self._folder / key
 
-    def _signature(self, key: str, ends: int) -> str:
+    def _signature(self, key: str, ends: str) -> str:
         digest = hmac.digest(self._secret, f"{ends}\n{key}".encode(), hashlib.sha256)
         return base64.urlsafe_b64encode(digest[:18]).decode()  # 144 bits
 
     def _put(self, target: Path, source: Path) -> None:
-        made = self._make_folders(target.parent)
-        beside = target.with_name(target.name + TEMPORARY)
-        beside.unlink(missing_ok=True)
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # No key begins with a dot, so nobody can ask for the file before it has its own name.
+        beside = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
         try:
-            os.link(source, beside)  # the bytes are there already, when staging is on the same disk
-        except OSError:
-            shutil.copyfile(source, beside)
-        sync(beside)
-        os.rename(beside, target)
-        for folder in (target.parent, *made):
+            try:
+                os.link(source, beside)  # the bytes are there already, when staging is on the same disk
+            except OSError:
+                shutil.copyfile(source, beside)
+            sync(beside)
+            os.rename(beside, target)
+        finally:
+            # Also after success: renaming one name of a file to another name of the same file does nothing.
+            beside.unlink(missing_ok=True)
+        # All of them: another thread may have just made one, and not have synced it yet.
+        for folder in target.parents:
             sync(folder)
-
-    def _make_folders(self, folder: Path) -> list[Path]:
-        """Make `folder` and what is missing above it; the folders that then have a new entry."""
-        above, changed = folder, []
-        while above != self._folder and not above.exists():
-            above = above.parent
-            changed.append(above)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return changed
+            if folder == self._folder:
+                break
 
     def _delete(self, paths: list[Path]) -> None:
         for path in paths:
-            path.unlink(missing_ok=True)
-        for folder in {path.parent for path in paths} - {self._folder}:
-            with suppress(OSError):  # not empty, or gone already
-                folder.rmdir()
+            with suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                path.unlink()
+            for left in path.parent.glob(f".{path.name}.*"):  # by a put that a crash cut short
+                left.unlink(missing_ok=True)
+        for folder in {path.parent for path in paths}:
+            # Whoever deleted a picture must not see it again after a power cut.
+            with suppress(FileNotFoundError, NotADirectoryError):
+                sync(folder)
+            if folder != self._folder:
+                with suppress(OSError):  # not empty, or gone already
+                    folder.rmdir()
+
+    def _check(self) -> None:
+        probe = self._folder / f".check.{secrets.token_hex(8)}"
+        try:
+            probe.write_bytes(b"dream")
+            if probe.read_bytes() != b"dream":
+                raise OSError(errno.EIO, "what was written is not what is read")
+        finally:
+            probe.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

@@ -6,13 +6,14 @@ An image's life, each arrow one atomic update of its dream's document (`storage/
 
     queued ──claim──> rendering ──store──> storing ──complete──> completed
       ^                   │                   │
-      ├──────release──────┴───────────────────┤      what can pass: crash, time-out, memory, storage; `attempt` grows
+      ├──────release──────┴───────────────────┤      what can pass: crash, time-out, memory, storage; `attempt` grows.
+      │                   │                   │      Or handed back by a server that stops: that is no new attempt
       │                   ├────────fail───────┘      what can't, or the last try
       │                   v
       └──────retry──── failed                        only when someone asks; `attempt` grows
 
-From outside the first three are `processing`. `attempt` and the state together name one piece of work: what reports
-back under another attempt or state comes too late and changes nothing.
+From outside the first three are `processing`. State, attempt and lease together name one piece of work: what reports
+back under another one comes too late and changes nothing.
 """
 
 from dataclasses import dataclass
@@ -112,7 +113,7 @@ class Image:
     id: int
     position: int  # code points of the dream's content before it
     state: State
-    attempt: int  # 1 at first; every way back to the queue adds 1
+    attempt: int  # 1 at first; every further try adds 1
     tries_left: int  # failed tries after which it fails for good
     staged: str | None  # name of the upload in staging, until it is completed
     original: str | None  # key of the untouched upload in the file storage, once completed
@@ -257,6 +258,11 @@ def next_pause(image: Image, code: str) -> timedelta | None:
     if not retryable or image.tries_left <= 1:
         return None
     return PAUSES[max(0, TRIES - image.tries_left)]
+
+
+def milliseconds(moment: datetime) -> datetime:
+    """`moment` as MongoDB keeps it: what is told of a write must equal what is read later."""
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 def local_time(moment: datetime, utc_offset: int) -> datetime:

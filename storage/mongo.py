@@ -10,7 +10,14 @@ from typing import Any, Self
 
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
 from pymongo import WriteConcern
-from pymongo.errors import ConnectionFailure, NotPrimaryError, OperationFailure, PyMongoError, WTimeoutError
+from pymongo.errors import (
+    ConfigurationError,
+    ConnectionFailure,
+    NotPrimaryError,
+    OperationFailure,
+    PyMongoError,
+    WTimeoutError,
+)
 
 from storage.errors import NoSpace, Unavailable
 
@@ -47,15 +54,19 @@ class Mongo:
         self._name = database
 
     async def __aenter__(self) -> Self:
-        self._client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
-            self._uri,
-            tz_aware=True,
-            appname="dreamlog",
-            serverSelectionTimeoutMS=SELECTION_TIMEOUT,
-            connectTimeoutMS=SELECTION_TIMEOUT,
-            socketTimeoutMS=30_000,
-            maxPoolSize=32,
-        )
+        try:
+            self._client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
+                self._uri,
+                tz_aware=True,
+                appname="dreamlog",
+                serverSelectionTimeoutMS=SELECTION_TIMEOUT,
+                connectTimeoutMS=SELECTION_TIMEOUT,
+                socketTimeoutMS=30_000,
+                maxPoolSize=32,
+            )
+        except (ConfigurationError, ValueError) as error:
+            # Without the driver's words, also as a cause: they quote pieces of the address, perhaps of its password.
+            raise Unavailable(f"mongodb.uri is not an address of MongoDB ({type(error).__name__}).") from None
         self.database: Database = self._client.get_database(self._name, write_concern=DURABLE)
         return self
 

@@ -10,7 +10,8 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable
-from io import BufferedWriter
+from contextlib import suppress
+from io import FileIO
 from os import fsync
 from pathlib import Path
 
@@ -31,7 +32,7 @@ class Part:
         self._path = path
         self._waiting = bytearray()
         self._hash = hashlib.sha256()
-        self._file: BufferedWriter | None = None
+        self._file: FileIO | None = None
 
     @property
     def sha256(self) -> str:
@@ -55,11 +56,10 @@ class Part:
 
     def _flush(self) -> None:
         if self._file is None:
-            self._file = self._path.open("xb", buffering=0)  # type: ignore[assignment]
+            self._file = self._path.open("xb", buffering=0)
             self._path.chmod(0o600)
         waiting, self._waiting = self._waiting, bytearray()
         self._hash.update(waiting)
-        assert self._file is not None
         remaining = memoryview(waiting)
         while remaining:
             remaining = remaining[self._file.write(remaining) :]
@@ -100,13 +100,13 @@ class Staging:
         """Remove what is not `needed` and was last written `older_than` seconds ago or more; how many there were."""
 
         def sweep() -> int:
-            before = time.time() - older_than
-            stale = [
-                path for path in self._folder.iterdir() if path.name not in needed and path.stat().st_mtime <= before
-            ]
-            for path in stale:
-                path.unlink(missing_ok=True)
-            return len(stale)
+            before, removed = time.time() - older_than, 0
+            for path in self._folder.iterdir():
+                with suppress(FileNotFoundError):  # discarded in this moment
+                    if path.name not in needed and path.stat().st_mtime <= before:
+                        path.unlink()
+                        removed += 1
+            return removed
 
         return await asyncio.to_thread(sweep)
 

@@ -76,7 +76,7 @@ class Server:
 
     def url_said(self) -> str:
         ready = [line for line in self.lines if line.startswith("Dreamlog is ready at ")]
-        return ready[0].split()[4] if ready else ""
+        return ready[0].split()[4].rstrip(",") if ready else ""
 
     @property
     def output(self) -> str:

@@ -104,6 +104,7 @@ async def test_addresses_begin_with_the_host_that_the_client_used(data: Path, mo
         shown = await api.json("GET", f"{other}/api/dreams/{dream['id']}")
         assert shown["images"][0]["url"].startswith(f"{other}/media/")
     public = settings(data, mongodb_uri, server__public_url="https://dreams.example.org")
-    async with Server(data, **public) as server:
-        shown = await api.json("GET", f"{server.url}/api/dreams/{dream['id']}")
+    async with Server(data, **public) as server, Api(server.url) as other_api:
+        other_api.access = api.access
+        shown = await other_api.get(dream["id"])
         assert shown["images"][0]["url"].startswith("https://dreams.example.org/media/")

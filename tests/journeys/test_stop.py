@@ -65,7 +65,7 @@ async def test_sigterm_with_no_time_hands_everything_back(data: Path) -> None:
 async def test_an_upload_under_way_is_answered_before_the_stop(data: Path, mongodb_uri: str) -> None:
     """A stop waits for requests that have begun, and takes no new ones."""
     settings: dict[str, Any] = {"mongodb__uri": mongodb_uri, "mongodb__database": data.parent.name}
-    body = multipart(photos.small_jpeg(1), title="last")
+    body = multipart(photos.phone_jpeg(), title="last")
     async with Server(data, **settings) as server, Api(server.url) as api:
         await api.sign_up()
         host, _, port = server.url.removeprefix("http://").partition(":")
@@ -79,6 +79,7 @@ async def test_an_upload_under_way_is_answered_before_the_stop(data: Path, mongo
         writer.write(body[-500:])
         assert (await reader.readline()).split()[1] == b"201"
         writer.close()
+        await writer.wait_closed()
         assert await server.ended() == 0, server.output
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ class Raw:
 
     async def __aexit__(self, *_: object) -> None:
         self.writer.close()
+        with suppress(ConnectionError):  # the server was faster
+            await self.writer.wait_closed()
 
     async def head(self, path: str = "/api/dreams", **headers: Any) -> None:
         lines = [f"POST {path} HTTP/1.1", f"Host: {self.api.url.removeprefix('http://')}"]
