@@ -251,6 +251,8 @@ def _build(values: Values, mistakes: list[str]) -> Config:
 
 
 def _decode(kind: type, value: Any) -> Any:
+    if isinstance(value, kind):
+        return value
     if not isinstance(value, str):
         raise msgspec.ValidationError(f"Expected `str`, got `{type(value).__name__}`")
     if kind is Path and (not value or "\0" in value):

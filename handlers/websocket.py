@@ -63,18 +63,16 @@ class DreamSocket(WebSocketHandler):
 
     async def open(self, dream_id: str | None = None) -> None:
         headers = self.request.headers
+        authorization, speaks = headers.get("Authorization"), language(headers.get("Accept-Language"))
+        headers.clear()  # a kilobyte, and the token, that Tornado would keep as long as the connection lasts
         self.set_nodelay(True)
-        self._session = Session(
-            self._settings, self.tokens.caller, dream_id, language(headers.get("Accept-Language")), self._now()
-        )
-        # Two kilobytes and a token, which would be kept as long as the connection lasts.
-        headers.clear()
+        self._session = Session(self._settings, self.tokens.caller, dream_id, speaks, self._now())
         if self.subscribers.closing:
             self._end_now(RESTARTING)
             return
         self.subscribers.join(self._mailbox)
         try:
-            await self._follow(self._session.opened(headers.get("Authorization"), self._now()))
+            await self._follow(self._session.opened(authorization, self._now()))
         except BaseException:
             self._leave()  # Tornado calls on_close only when open() has returned
             raise

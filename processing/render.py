@@ -33,6 +33,7 @@ RECIPE = 1  # raise it when the output for the same input changes
 # A picture within 8 % below a size is taken as it is: 4032 / 2 = 2016 needs no resampling at all.
 CLOSE = 0.92
 ANIMATION_PIXELS = 1_000_000_000  # of all frames together: about ten seconds of decoding
+KEPT_PIXELS = 150_000_000  # of all frames as they wait for the encoder, 4 bytes each; larger animations get smaller
 CPU_SECONDS = 5  # that an image may use beyond its wall time, in codecs that have threads
 QUALITY = {"jpeg": 78, "webp": 85, "avif": 64}  # of equal sharpness to the eye (SSIMULACRA2 of about 79)
 EXTENSIONS = {"jpeg": "jpg", "webp": "webp", "avif": "avif"}
@@ -174,8 +175,9 @@ def _render(order: Order) -> Rendered:
         kind = formats.sniff(file.read(formats.HEAD_BYTES))
     if kind is None:
         raise _Refusal("unsupported", "first bytes of no accepted format")
-    image, damaged, removed = _open(order, kind)
+    image, size, damaged = _open(order, kind)
     with image:
+        removed = _metadata(image)
         frames = 1 if kind in ("TIFF", "HEIF") or image.format == "MPO" else getattr(image, "n_frames", 1)
         if frames > order.max_frames:
             raise _Refusal("too_many_frames", f"{frames} frames")
@@ -183,7 +185,6 @@ def _render(order: Order) -> Rendered:
             raise _Refusal("too_many_pixels", f"{frames} frames of {image.width} x {image.height}")
         orientation = 1 if kind == "HEIF" else image.getexif().get(0x0112, 1)  # libheif has turned it already
         icc = image.info.get("icc_profile")
-        size = _full_size(order.source, kind)
         saver = _Saver(order)
         animated = frames > 1
         still = _still(image, icc, orientation)
@@ -205,19 +206,16 @@ def _render(order: Order) -> Rendered:
     )
 
 
-def _full_size(source: str, kind: str) -> tuple[int, int]:
-    with Image.open(source, formats=(kind,)) as image:
-        return image.size
-
-
-def _open(order: Order, kind: str) -> tuple[ImageFile.ImageFile, bool, tuple[str, ...]]:
-    """The first frame, decoded no larger than needed; whether it is damaged; the metadata it has."""
+def _open(order: Order, kind: str) -> tuple[ImageFile.ImageFile, tuple[int, int], bool]:
+    """The first frame, decoded no larger than needed; its size before that; whether it is damaged."""
     for damaged in (False, True):
         try:
             image = Image.open(order.source, formats=(kind,))
         except UnidentifiedImageError as error:
             raise _Refusal("corrupt", "cannot be identified") from error
+        size = image.size
         if image.width * image.height > order.max_pixels:
+            image.close()
             raise _Refusal("too_many_pixels", f"{image.width} x {image.height}")
         if kind == "JPEG":
             for factor in (8, 4, 2):
@@ -227,7 +225,7 @@ def _open(order: Order, kind: str) -> tuple[ImageFile.ImageFile, bool, tuple[str
         ImageFile.LOAD_TRUNCATED_IMAGES = damaged
         try:
             image.load()
-            return image, damaged, _metadata(image)
+            return image, size, damaged
         except (OSError, SyntaxError, ValueError):
             image.close()
             if damaged:
@@ -308,10 +306,13 @@ def _transform(icc: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 def _animation(image: Image.Image, orientation: int, icc: bytes | None, saver: "_Saver") -> None:
     """The larger sizes move. The smallest is a still: it stands in lists, where fifty moving pictures would be a
     burden on eyes and batteries."""
+    pixels = getattr(image, "n_frames", 1) * image.width * image.height
+    most = min(max(SIZES), int(max(image.size) * math.sqrt(min(1.0, KEPT_PIXELS / pixels))))
     durations, stills = [], []
     for frame in ImageSequence.Iterator(image):
+        still = frame.copy()  # which loads it, and only then its duration is known
         durations.append(round(frame.info.get("duration", 100)) or 100)
-        stills.append(_still(frame.copy(), icc, orientation))
+        stills.append(_reduced(_still(still, icc, orientation), most))
     alpha = any(still.mode == "RGBA" for still in stills)
     stills = [still.convert("RGBA" if alpha else "RGB") for still in stills]
     # A GIF without a loop count plays once; WebP's 0 is for ever.

@@ -116,7 +116,8 @@ def animated(kind: str, frames: int, size: tuple[int, int], **options: Any) -> b
     stills = []
     for number in range(frames):
         still = scene(*size)
-        still.putpixel((size[0] // 2, size[1] // 2), (number % 256, 255, 0))
+        left = size[0] // 3 + number * size[0] // 4 // frames
+        still.paste((0, 255, 0), (left, size[1] // 3, left + size[0] // 12, size[1] // 2))
         stills.append(still)
     return saved(stills[0], kind, save_all=True, append_images=stills[1:], duration=80, loop=0, **options)
 

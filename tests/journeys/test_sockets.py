@@ -24,7 +24,8 @@ async def test_both_ways_to_authenticate_and_every_refusal(data: Path, mongodb_u
         await bob.sign_up("bob")
         dream = await ada.json("POST", "/api/dreams", {"title": "t"}, status=201)
         path = f"/ws/dream-images/{dream['id']}"
-        for way in ({"header": ada.access}, {"message": ada.access}):
+        ways: list[dict[str, Any]] = [{"header": ada.access}, {"message": ada.access}]
+        for way in ways:
             for slash in ("", "/"):
                 async with Socket(server.url, path + slash, **way) as socket:
                     await socket.message("image_update", status="completed")
@@ -32,7 +33,7 @@ async def test_both_ways_to_authenticate_and_every_refusal(data: Path, mongodb_u
         async with Socket(server.url, path, header=ada.access, headers=english) as socket:
             hello = await socket.message("connection_established")
             assert hello["message"].isascii()
-        refusals: list[tuple[dict[str, str], str, int]] = [
+        refusals: list[tuple[dict[str, Any], str, int]] = [
             ({"header": "x.y.z"}, path, 4401),
             ({"message": "x.y.z"}, path, 4401),
             ({"message": ada.refresh}, path, 4401),

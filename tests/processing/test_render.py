@@ -1,0 +1,252 @@
+"""What becomes of real pictures: upright, in their colours, without a trace of where they were taken."""
+
+import io
+import multiprocessing
+import signal
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import pillow_heif
+import pytest
+from PIL import Image, ImageCms
+
+from processing import render
+from processing.render import Order, Refused, Rendered
+from tests import photos
+
+MARKERS = (b"Exif", b"http://ns.adobe.com", b"ICC_PROFILE", b"iCCP", b"ICCP", b"XMP ", b"eXIf", b"my bedroom", b"PhoneMaker")
+
+
+@pytest.fixture(autouse=True)
+def _opener(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `start` does in a worker process, without its limits on this one."""
+    pillow_heif.register_heif_opener()
+    Image.init()
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+
+
+def order(folder: Path, content: bytes, **more: Any) -> Order:
+    source, out = folder / "upload", folder / "out"
+    source.write_bytes(content)
+    out.mkdir()
+    defaults: dict[str, Any] = {"format": "jpeg", "quality": 0, "max_pixels": 100_000_000, "max_frames": 600}
+    return Order(source=str(source), folder=str(out), **(defaults | {"time_limit": 100.0} | more))
+
+
+def rendered(folder: Path, content: bytes, **more: Any) -> tuple[Rendered, dict[str, Image.Image]]:
+    """The record, and its pictures; each is checked against the record and for metadata."""
+    given = order(folder, content, **more)
+    result = render.render(given)
+    assert isinstance(result, Rendered), result
+    assert list(result.variants) == ["320", "1024", "2048"]
+    assert {path.name for path in Path(given.folder).iterdir()} == {each.file for each in result.variants.values()}
+    assert result.placeholder.startswith("data:image/webp;base64,")
+    assert len(result.placeholder) <= 400
+    pictures: dict[str, Image.Image] = {}
+    for name, variant in result.variants.items():
+        written = (Path(given.folder) / variant.file).read_bytes()
+        assert len(written) == variant.bytes
+        assert not [marker for marker in MARKERS if marker in written]
+        picture = Image.open(io.BytesIO(written))
+        picture.load()
+        assert picture.size == (variant.width, variant.height)
+        assert variant.type == f"image/{(picture.format or '').lower()}"
+        assert max(picture.size) <= int(name)
+        assert not dict(picture.getexif())
+        pictures[name] = picture
+    return result, pictures
+
+
+def refused(folder: Path, content: bytes, **more: Any) -> str:
+    """The code; what was refused leaves no file."""
+    given = order(folder, content, **more)
+    result = render.render(given)
+    assert isinstance(result, Refused), result
+    assert not list(Path(given.folder).iterdir())
+    return result.code
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_phone_photo_stands_upright_whichever_way_it_was_held(tmp_path: Path, orientation: int) -> None:
+    """All eight EXIF orientations; nothing of EXIF, GPS, profile or comment is left."""
+    record, pictures = rendered(tmp_path, photos.phone_jpeg(orientation=orientation))
+    upright = (3024, 4032) if orientation >= 5 else (4032, 3024)
+    assert (record.width, record.height) == upright
+    assert record.removed == ("comment", "exif", "gps", "icc")
+    assert not record.animated
+    assert not record.damaged
+    for picture in pictures.values():
+        assert (picture.width < picture.height) == (orientation >= 5)
+        photos.assert_corners(picture)
+    assert max(pictures["2048"].size) == 2016, "half of 4032, so that nothing is resampled"
+    assert max(pictures["1024"].size) == 1008
+    assert max(pictures["320"].size) == 320
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "webp", "avif"])
+def test_the_format_and_quality_of_the_settings_are_used(tmp_path: Path, kind: str) -> None:
+    """Each still format is written, and a lower quality is smaller."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    good, _ = rendered(tmp_path / "a", photos.phone_jpeg(), format=kind)
+    poor, _ = rendered(tmp_path / "b", photos.phone_jpeg(), format=kind, quality=20)
+    assert {variant.type for variant in good.variants.values()} == {f"image/{kind}"}
+    assert poor.variants["2048"].bytes < good.variants["2048"].bytes
+
+
+def test_a_small_picture_is_never_enlarged(tmp_path: Path) -> None:
+    """Its variants are one file where they would not differ."""
+    record, pictures = rendered(tmp_path, photos.small_jpeg(1))
+    assert {variant.file for variant in record.variants.values()} == {record.variants["2048"].file}
+    assert pictures["2048"].size == (240, 180)
+
+
+def test_transparency_is_kept(tmp_path: Path) -> None:
+    """As WebP, because JPEG has none; a channel that hides nothing is dropped."""
+    record, pictures = rendered(tmp_path, photos.png_screenshot_alpha())
+    assert {variant.type for variant in record.variants.values()} == {"image/webp"}
+    for picture in pictures.values():
+        alpha = picture.convert("RGBA").getchannel("A")
+        assert alpha.getpixel((picture.width // 2, 2)) in range(0, 12)
+        assert alpha.getpixel((picture.width // 2, picture.height - 3)) in range(243, 256)
+    (tmp_path / "opaque").mkdir()
+    opaque = photos.saved(photos.scene(400, 300, "RGBA"), "PNG")
+    record, _ = rendered(tmp_path / "opaque", opaque)
+    assert record.variants["320"].type == "image/jpeg"
+
+
+def test_a_transparent_palette_is_not_resized_as_numbers(tmp_path: Path) -> None:
+    """Palette indices are turned into colours before any resampling."""
+    image = photos.scene(1600, 1200).quantize(64)
+    record, pictures = rendered(tmp_path, photos.saved(image, "PNG", transparency=63))
+    assert record.variants["2048"].type == "image/webp"
+    photos.assert_corners(pictures["320"], tolerance=40)
+
+
+def test_16_bit_grey_keeps_its_tones(tmp_path: Path) -> None:
+    """A ramp from black to white stays a ramp; it is not clipped to white."""
+    _, pictures = rendered(tmp_path, photos.png16())
+    row = [pictures["2048"].convert("L").getpixel((x, 150)) for x in (8, 128, 256, 384, 504)]
+    for seen, wanted in zip(row, (4, 64, 128, 192, 252), strict=True):
+        assert isinstance(seen, int | float)
+        assert abs(seen - wanted) <= 4, row
+
+
+def test_cmyk_has_its_colours(tmp_path: Path) -> None:
+    """A print file is not inverted."""
+    _, pictures = rendered(tmp_path, photos.cmyk_jpeg())
+    photos.assert_corners(pictures["1024"], tolerance=40)
+
+
+@pytest.mark.parametrize("make", [photos.heic, photos.avif, photos.bmp, photos.tiff])
+def test_other_formats_have_their_colours(tmp_path: Path, make: Any) -> None:
+    """HEIC, AVIF, BMP and TIFF come out as they went in."""
+    _, pictures = rendered(tmp_path, make())
+    photos.assert_corners(pictures["320"])
+
+
+def test_a_foreign_profile_is_converted(tmp_path: Path) -> None:
+    """Colours that were stored in another space look the same in sRGB."""
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    swapped = srgb.replace(b"rXYZ", b"tXYZ").replace(b"gXYZ", b"rXYZ").replace(b"tXYZ", b"gXYZ")
+    swapped = swapped.replace("sRGB".encode("utf-16-be"), "xRGB".encode("utf-16-be")).replace(b"sRGB", b"xRGB")
+    red = Image.new("RGB", (600, 400), (200, 30, 30))
+    record, pictures = rendered(tmp_path, photos.saved(red, "PNG", icc_profile=swapped))
+    r, g, _ = pictures["320"].convert("RGB").getpixel((100, 100))  # type: ignore[misc]
+    assert g > r, "in that space, what is called red is green"
+    assert record.removed == ("icc",)
+
+
+def test_a_broken_profile_is_as_good_as_none(tmp_path: Path) -> None:
+    """The picture is shown, and the rubbish is gone."""
+    _, pictures = rendered(tmp_path, photos.saved(photos.scene(400, 300), "PNG", icc_profile=b"not a profile" * 20))
+    photos.assert_corners(pictures["320"])
+
+
+def test_an_mpo_is_its_first_picture(tmp_path: Path) -> None:
+    """Phones append a gain map or a second view to a JPEG; that is no animation."""
+    view = photos.scene(800, 600)
+    record, pictures = rendered(tmp_path, photos.saved(view, "MPO", save_all=True, append_images=[view]))
+    assert not record.animated
+    photos.assert_corners(pictures["320"])
+
+
+@pytest.mark.parametrize("make", [photos.animated_gif, photos.animated_webp])
+def test_an_animation_moves_where_it_is_large(tmp_path: Path, make: Any) -> None:
+    """2048 and 1024 move with their durations and loops; 320 is a still of the first frame."""
+    record, pictures = rendered(tmp_path, make())
+    source = Image.open(io.BytesIO(make()))
+    assert record.animated
+    assert (record.width, record.height) == source.size
+    moving: Any = pictures["2048"]
+    assert moving.n_frames == source.n_frames  # type: ignore[attr-defined]
+    moving.seek(1)
+    moving.load()
+    assert moving.info["duration"] == 80
+    assert moving.info["loop"] == 0
+    assert getattr(pictures["320"], "n_frames", 1) == 1
+    photos.assert_corners(pictures["320"])
+
+
+def test_a_truncated_photo_is_shown_as_far_as_it_goes(tmp_path: Path) -> None:
+    """Phones produce files whose last bytes are missing; the top of the picture is there."""
+    record, pictures = rendered(tmp_path, photos.truncated_jpeg())
+    assert record.damaged
+    assert pictures["320"].convert("RGB").getpixel((20, 20)) is not None
+
+
+def test_a_long_animation_gets_smaller_instead_of_failing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All its frames wait in memory for the encoder, so there may be only so many pixels of them."""
+    monkeypatch.setattr(render, "KEPT_PIXELS", 12 * 480 * 320 // 4)
+    record, pictures = rendered(tmp_path, photos.animated_gif())
+    assert pictures["2048"].size == (240, 160)
+    assert (record.width, record.height) == (480, 320)
+
+
+def test_limits_are_kept_before_anything_is_decoded(tmp_path: Path) -> None:
+    """Pixels, frames, and both together."""
+    for number, (content, more, code) in enumerate(
+        [
+            (photos.bomb_png(), {}, "too_many_pixels"),
+            (photos.phone_jpeg(), {"max_pixels": 12_000_000}, "too_many_pixels"),
+            (photos.animated_gif(), {"max_frames": 11}, "too_many_frames"),
+            (photos.corrupt_jpeg(), {}, "corrupt"),
+            (photos.phone_jpeg()[:400], {}, "corrupt"),
+            (b"\x89PNG\r\n\x1a\n" + bytes(100), {}, "corrupt"),
+            (photos.heic()[:300], {}, "corrupt"),
+            (b"RIFF\x10\0\0\0WEBPVP8 " + bytes(50), {}, "corrupt"),
+            (b"hello", {}, "unsupported"),
+        ]
+    ):
+        (tmp_path / str(number)).mkdir()
+        assert refused(tmp_path / str(number), content, **more) == code, number
+
+
+def test_a_picture_that_needs_too_much_memory_says_so_and_the_worker_lives_on(tmp_path: Path) -> None:
+    """The address space of a worker is bounded; the next picture is rendered by the same process."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    with worker(memory=700_000_000) as pool:
+        pid = pool.submit(render.ready).result()
+        heavy = pool.submit(render.render, order(tmp_path / "a", photos.slow_png())).result()
+        assert isinstance(heavy, Refused)
+        assert heavy.code == "out_of_memory", heavy
+        assert isinstance(pool.submit(render.render, order(tmp_path / "b", photos.small_jpeg(1))).result(), Rendered)
+        assert pool.submit(render.ready).result() == pid
+
+
+def test_a_picture_that_takes_too_long_ends_its_process(tmp_path: Path) -> None:
+    """By a timer's default action, which no C code can hold up."""
+    with worker() as pool:
+        pid = pool.submit(render.ready).result()
+        process = next(child for child in multiprocessing.active_children() if child.pid == pid)
+        with pytest.raises(BrokenProcessPool):
+            pool.submit(render.render, order(tmp_path, photos.slow_png(), time_limit=0.1)).result()
+        pool.shutdown()
+        assert process.exitcode == -signal.SIGALRM
+
+
+def worker(memory: int = 1_610_612_736) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(1, multiprocessing.get_context("forkserver"), render.start, (memory,))

@@ -1,0 +1,80 @@
+"""Slots: a process that dies costs its own image and nothing else."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from processing.render import Order, Refused, Rendered
+from processing.workers import WorkerDied, Workers
+from tests import photos
+from tests.client import until
+
+MEMORY = 1_610_612_736
+
+
+def order(folder: Path, name: str, content: bytes, **more: Any) -> Order:
+    source, out = folder / name, folder / f"{name}-out"
+    source.write_bytes(content)
+    out.mkdir()
+    limits: dict[str, Any] = {"max_pixels": 100_000_000, "max_frames": 600, "time_limit": 60.0}
+    return Order(source=str(source), folder=str(out), format="jpeg", quality=0, **(limits | more))
+
+
+@pytest.mark.gen_test
+async def test_pictures_are_rendered_side_by_side(tmp_path: Path) -> None:
+    """More pictures than slots wait for a free one; all are rendered, by the same processes."""
+    async with Workers(2, MEMORY) as workers:
+        pids = workers.pids
+        assert len(set(pids)) == 2
+        assert await workers.answers()
+        orders = [order(tmp_path, str(n), photos.small_jpeg(n)) for n in range(10)]
+        results = await asyncio.gather(*map(workers.render, orders))
+        assert all(isinstance(result, Rendered) for result in results)
+        refusal = await workers.render(order(tmp_path, "bad", photos.corrupt_jpeg()))
+        assert isinstance(refusal, Refused)
+        assert workers.pids == pids
+    assert not await workers.answers()
+
+
+@pytest.mark.gen_test
+async def test_a_killed_process_costs_one_image(tmp_path: Path) -> None:
+    """The other slot's image is done, and a new process stands in."""
+    async with Workers(2, MEMORY) as workers:
+        pids = workers.pids
+        slow = [asyncio.create_task(workers.render(order(tmp_path, f"slow{n}", photos.slow_png()))) for n in range(2)]
+        await until(lambda: all((tmp_path / f"slow{n}-out").exists() for n in range(2)), "both have begun")
+        await asyncio.wait(slow, timeout=0.1)
+        os.kill(pids[0], signal.SIGKILL)
+        results = await asyncio.gather(*slow, return_exceptions=True)
+        died = [result for result in results if isinstance(result, WorkerDied)]
+        assert [death.code for death in died] == ["crashed"]
+        assert sum(isinstance(result, Rendered) for result in results) == 1
+        await until(lambda: len(workers.pids) == 2, "a new process stands in")
+        assert len(set(workers.pids) & set(pids)) == 1
+        assert isinstance(await workers.render(order(tmp_path, "next", photos.small_jpeg(1))), Rendered)
+
+
+@pytest.mark.gen_test
+async def test_a_late_or_cancelled_image_frees_its_slot(tmp_path: Path) -> None:
+    """Its process is ended; the slot works again."""
+    async with Workers(1, MEMORY) as workers:
+        with pytest.raises(WorkerDied) as death:
+            await workers.render(order(tmp_path, "late", photos.slow_png(), time_limit=0.1))
+        assert death.value.code == "timed_out"
+        cancelled = asyncio.create_task(workers.render(order(tmp_path, "cancelled", photos.slow_png())))
+        await asyncio.wait([cancelled], timeout=0.2)
+        cancelled.cancel()
+        await asyncio.gather(cancelled, return_exceptions=True)
+        assert isinstance(await workers.render(order(tmp_path, "next", photos.small_jpeg(1))), Rendered)
+
+
+@pytest.mark.gen_test
+async def test_workers_that_cannot_start_say_so() -> None:
+    """Too little memory for a process to come up stops the start, and leaves no process."""
+    with pytest.raises(Exception, match="terminated|abruptly|initializ"):
+        async with Workers(2, 1_000_000):
+            pass
