@@ -16,7 +16,7 @@ test: $(VENV)/tests  ## check the code, then run every test
 	$(BIN)/python -m pytest
 
 check: $(VENV)/tests  ## style and types only
-	$(BIN)/ruff check --line-length 120 --target-version py311 --select E,F,I,UP,B,C4,SIM,RUF,ASYNC,PT,DTZ --ignore RUF001,ASYNC109 .
+	$(BIN)/ruff check --line-length 120 --target-version py311 --select E,F,I,UP,B,C4,SIM,RUF,DTZ --ignore RUF001,SIM117 .
 	$(BIN)/ruff format --check --line-length 120 --target-version py311 .
 	$(BIN)/mypy
 

@@ -23,7 +23,7 @@ from storage.errors import Conflict, Error, NoSpace, NotFound, Unavailable
 
 T = TypeVar("T")
 
-JSON_LIMIT = 1_000_000  # bytes of a JSON body: the longest content, every code point escaped as \\uXXXX, and room
+JSON_LIMIT = 1_000_000  # bytes of a JSON body: the longest content, every code point escaped as \uXXXX, and room
 LINGER = 5.0  # seconds in which the rest of a refused body is thrown away; nginx's lingering_timeout
 STALL = 60.0  # seconds without a byte after which a sender is given up
 
@@ -103,7 +103,8 @@ class ApiHandler(RequestHandler):
         """The request ended without its method having run: let go of everything. May be called twice."""
 
     def read_json(self, kind: type[T]) -> T:
-        """The body as a `kind`; raises a 400 or 422 that says what is wrong."""
+        """The body, which has ended, as a `kind`; raises a 400 or 422 that says what is wrong."""
+        self.unread = 0
         try:
             raw = msgspec.json.decode(self._body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -172,6 +173,7 @@ class ApiHandler(RequestHandler):
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Every error's one way out; `kwargs["exc_info"]` tells which."""
+        self._allow_origin()  # Tornado has cleared all headers
         error = kwargs.get("exc_info", (None, None, None))[1]
         self._end_with(self._problem(error, status_code))
 

@@ -123,11 +123,10 @@ class Upload:
                 await self._part.write(data)
             return
         if self._format is None:
-            if not self._head and not data:
-                # `what` is "end of a nameless part": what a browser sends for a file field in which nothing was picked.
-                if what == "end unnamed":
-                    self._part = None
-                    return
+            if what == "end unnamed" and not self._head:
+                # What a browser sends for a file field in which nothing was picked.
+                self._part = None
+                return
             await self._recognize()
         await self._part.finish()
         assert self._format is not None
@@ -236,6 +235,7 @@ class UploadHandler(ApiHandler):
         """The whole upload, durable; its images go when the block is left without `keep`."""
         assert self.upload is not None
         upload, self.upload = self.upload, None
+        self.unread = 0
         try:
             await upload.finish()
             # A slow upload may outlive its token, but not its account or session. Only memory is asked.

@@ -145,8 +145,7 @@ class DreamSocket(WebSocketHandler):
             # the state would break the promise that the next message is the state.
             self._do_all(self._session.end("unavailable"))
         else:
-            if self._closing is None:
-                self.subscribers.show(dream, self._mailbox, self._session.found(dream_id, dream.revision))
+            self.subscribers.show(dream, self._mailbox, self._session.found(dream_id, dream.revision))
 
     # ---- writing
 

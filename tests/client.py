@@ -199,9 +199,7 @@ class Api:
 
     async def add(self, dream_id: str, *images: bytes, status: int = 201, **fields: Any) -> Json:
         body = multipart(*images, **fields)
-        answer: Json = await self.json(
-            "POST", f"/api/dreams/{dream_id}/images", body, status=status, headers=MULTIPART
-        )
+        answer: Json = await self.json("POST", f"/api/dreams/{dream_id}/images", body, status=status, headers=MULTIPART)
         return answer
 
     async def get(self, dream_id: str) -> Json:

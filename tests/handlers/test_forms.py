@@ -154,6 +154,7 @@ def test_other_tags_are_refused(value: Any, message: str) -> None:
         ("2026-11-22T06:10:00.1239Z", datetime(2026, 11, 22, 6, 10, 0, 123_000, tzinfo=UTC)),
         ("2026-11-22T06:10:00.999999999Z", datetime(2026, 11, 22, 6, 10, 0, 999_000, tzinfo=UTC)),
         ("2026-11-22T06:10Z", datetime(2026, 11, 22, 6, 10, tzinfo=UTC)),
+        ("2026-11-22t06:10:00z", datetime(2026, 11, 22, 6, 10, tzinfo=UTC)),
         ("2026-11-22 06:10:00Z", datetime(2026, 11, 22, 6, 10, tzinfo=UTC)),
         ("1000-01-01T00:00:00+23:59", datetime(1000, 1, 1, tzinfo=timezone(timedelta(hours=23, minutes=59)))),
         ("8999-12-31T23:59:59-23:59", datetime(8999, 12, 31, 23, 59, 59, tzinfo=timezone(-timedelta(minutes=1439)))),
@@ -177,6 +178,7 @@ def test_no_time_is_no_time() -> None:
         *("", "yesterday", "2026-11-22", "2026-11-22T06:10:00", "06:10:00Z", "2026-13-22T06:10:00Z"),
         *("2026-02-29T06:10:00Z", "2026-11-22T25:10:00Z", "2026-11-22T06:10:00+24:00", "0999-12-31T23:59:59Z"),
         *("9000-01-01T00:00:00Z", "12026-11-22T06:10:00Z", "-2026-11-22T06:10:00Z", "2026-11-22T06:10:00+08:05:43"),
+        *("2026-W47-7T06:10:00Z", "20261122T061000Z", "2026-11-22T06:10:00+08", "2026-11-22T06:10:60Z"),
         *("2026-11-22T06:10:00 08:00", "2026-11-22T06:10:00Z\0", "２０２６-11-22T06:10:00Z", "2026\ud800", "1764000000"),
         *(1764000000, 1.5, True, [], {}, float("nan")),
     ],
@@ -385,7 +387,7 @@ def test_a_bound_is_a_night_or_a_moment() -> None:
     assert forms.moment("to", "2026-11-22T06:10:00+08:00") == datetime(2026, 11, 21, 22, 10, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("text", ["", "2026", "2026-11-31", "22.11.2026", "2026-11-22T06:10:00", "today", "x" * 10])
+@pytest.mark.parametrize("text", ["", "2026", "2026-11-31", "2026-W47-7", "22.11.2026", "2026-11-22T06:10:00", "today", "x" * 10])
 def test_another_bound_is_refused(text: str) -> None:
     """By its parameter's name."""
     message = "must be a night as 2026-11-22 or a time as 2026-11-22T06:10:00Z"

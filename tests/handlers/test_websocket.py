@@ -24,7 +24,7 @@ from config import WebSocket
 from handlers.access import Access
 from handlers.subscribers import Subscribers
 from handlers.tokens import Tokens
-from handlers.websocket import DreamSocket
+from handlers.websocket import MOST_WAITING, DreamSocket
 from storage.errors import NotFound, Unavailable
 from storage.model import Dream, State
 from tests.handlers.test_subscribers import dream, image
@@ -108,9 +108,19 @@ class World:
             address=lambda host: lambda key: f"{host}/media/{key}", connections=connections, messages=messages
         )
         self.ended: list[DreamSocket] = []
+        self.most_waiting = 0  # letters in a mailbox when a message came
+        self.undelayed = 0
         world = self
 
         class Watched(DreamSocket):
+            def set_nodelay(self, value: bool) -> None:
+                super().set_nodelay(value)
+                world.undelayed += value
+
+            async def on_message(self, message: str | bytes) -> None:
+                world.most_waiting = max(world.most_waiting, len(self._mailbox))
+                await super().on_message(message)
+
             def on_close(self) -> None:
                 super().on_close()
                 world.ended.append(self)
@@ -237,6 +247,7 @@ async def test_header_signs_in() -> None:
             1,
         )
         assert abs(state["timestamp"] - time.time()) < WITHIN
+        assert world.undelayed == 1
 
 
 @pytest.mark.gen_test
@@ -300,6 +311,7 @@ async def test_a_thousand_pings_at_once_are_a_thousand_pongs() -> None:
         for number in range(1000):
             client.socket.write_message(f'{{"type": "ping", "timestamp": {number}}}')
         assert [(await client.read())["timestamp"] for _ in range(1000)] == list(range(1000))
+        assert world.most_waiting <= MOST_WAITING
 
 
 # ---- refusals
@@ -505,10 +517,10 @@ async def test_many_dreams_on_one_connection() -> None:
 @pytest.mark.gen_test
 async def test_heartbeats_and_pings_keep_a_quiet_connection() -> None:
     """Heartbeats come with the newest revision, and a client that answers pings outlives the ping timeout."""
-    async with World(ping_interval=0.1, ping_timeout=WITHIN) as world:
+    async with World(ping_interval=0.25, ping_timeout=2) as world:
         client = await world.connect()
         await client.read_state()
-        for _ in range(3):
+        for _ in range(10):
             heartbeat = await client.read()
             assert (heartbeat["type"], heartbeat["dream_id"], heartbeat["revision"]) == ("heartbeat", "d1", 1)
         world.subscribers.publish(dream(4, BUSY), None)
@@ -520,7 +532,9 @@ async def test_heartbeats_and_pings_keep_a_quiet_connection() -> None:
 async def test_unanswered_ping_closes() -> None:
     """A client whose end does not answer protocol pings is closed with 4103."""
     async with World(ping_interval=0.05, ping_timeout=0.2) as world, RawClient(world) as client:
-        assert closing_code(await client.read_all()) == 4103
+        received = await client.read_all()
+        assert b"\x89\x00" in received  # the ping
+        assert closing_code(received) == 4103
         await until(world.nobody_is_left, "the registry is empty")
 
 
@@ -608,6 +622,7 @@ async def test_client_that_never_reads_is_cut_off(slow_timeout: float, lasts: fl
             while True:
                 await client.send(0x1, ping)
         await until(lambda: world.ended, "Tornado has let go of it")
+        assert 0 < world.most_waiting <= MOST_WAITING
         assert world.nobody_is_left()
 
 

@@ -95,7 +95,9 @@ async def test_what_is_not_there_or_not_allowed(data: Path, mongodb_uri: str) ->
             path = f"/api/dreams/{dream['id']}"
             image = f"{path}/images/1"
             for method, where in strangers_calls(path, image):
-                missing = await bob.call(method, where.replace(dream["id"], "0" * 24), body_for(method), headers=MULTIPART)
+                missing = await bob.call(
+                    method, where.replace(dream["id"], "0" * 24), body_for(method), headers=MULTIPART
+                )
                 theirs = await bob.call(method, where, body_for(method), headers=MULTIPART)
                 assert (theirs.code, theirs.body) == (missing.code, missing.body), (method, where)
                 check_problem(theirs, 404, "no such")
@@ -107,7 +109,9 @@ async def test_what_is_not_there_or_not_allowed(data: Path, mongodb_uri: str) ->
             check_problem(await ada.call("GET", "/api/dreams?cursor=x"), 422, "cursor")
             check_problem(await ada.call("GET", "/api/dreams?from=yesterday"), 422, "from")
             check_problem(await ada.call("GET", "/api/dreams?page=2"), 422, "page")
-            check_problem(await ada.call("PATCH", path, {"images": [{"id": 1, "position": 9}]}), 422, "images[0].position")
+            check_problem(
+                await ada.call("PATCH", path, {"images": [{"id": 1, "position": 9}]}), 422, "images[0].position"
+            )
             check_problem(await ada.call("PATCH", path, {"images": [{"id": 7, "position": 1}]}), 404, "image")
             check_problem(await ada.call("POST", f"{path}/images", b"{}"), 415, "multipart")
             check_problem(await ada.call("POST", f"{path}/images", multipart(), headers=MULTIPART), 422, "images")

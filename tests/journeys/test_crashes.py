@@ -1,4 +1,4 @@
-"""Real kills: of the server, of mongod, of a worker. Nothing that was answered 201 is lost, and nothing is left over."""
+"""Real kills, of the server, mongod and a worker: nothing that was answered 201 is lost, and nothing is left over."""
 
 import asyncio
 import json

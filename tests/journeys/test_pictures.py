@@ -29,7 +29,7 @@ def has_no_metadata(image: Image.Image) -> bool:
 
 @pytest.mark.gen_test
 async def test_every_kind_of_picture_goes_in_and_all_events_come_in_order(data: Path, mongodb_uri: str) -> None:
-    """A phone JPEG, HEIC, PNG with alpha, GIF, AVIF, CMYK JPEG and 16-bit PNG are told of one by one, then as a whole."""
+    """Phone JPEG, HEIC, PNG with alpha, GIF, AVIF, CMYK JPEG, 16-bit PNG: told of one by one, then as a whole."""
     uploads = [
         photos.phone_jpeg(),
         photos.heic(),

@@ -71,7 +71,9 @@ async def test_an_upload_under_way_is_answered_before_the_stop(data: Path, mongo
         host, _, port = server.url.removeprefix("http://").partition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         head = f"POST /api/dreams HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {api.access}\r\n"
-        head += f"Content-Type: multipart/form-data; boundary=dream-boundary-7f3a\r\nContent-Length: {len(body)}\r\n\r\n"
+        head += (
+            f"Content-Type: multipart/form-data; boundary=dream-boundary-7f3a\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
         writer.write(head.encode() + body[:-500])
         await until(lambda: server.files(), "the upload has begun")
         server.kill(signal.SIGTERM)
@@ -104,7 +106,11 @@ async def test_wrong_settings_are_all_named_at_once(data: Path) -> None:
         "run", PATH="", DREAMLOG_SERVER__PORT="70000", DREAMLOG_IMAGES__FORMAT="bmp", DREAMLOG_IMAGE__WORKERS="1"
     )
     assert code == 1
-    for word in ("DREAMLOG_SERVER__PORT", "DREAMLOG_IMAGES__FORMAT", "DREAMLOG_IMAGE__WORKERS: there is no such setting"):
+    for word in (
+        "DREAMLOG_SERVER__PORT",
+        "DREAMLOG_IMAGES__FORMAT",
+        "DREAMLOG_IMAGE__WORKERS: there is no such setting",
+    ):
         assert word in said
     assert "Traceback" not in said
 

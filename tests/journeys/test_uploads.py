@@ -128,12 +128,11 @@ async def test_an_oversized_upload_is_refused_before_its_last_byte(data: Path, m
 @pytest.mark.gen_test
 async def test_who_waits_for_100_continue_is_refused_without_a_body(data: Path, mongodb_uri: str) -> None:
     """curl asks before it sends a large body; the refusal must be the only answer."""
-    async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
-        async with Raw(api) as raw:
-            await raw.head(Content_Length=5_000_000, Expect="100-continue")
-            status, _ = await raw.answer()
-            assert status == 401
-            assert await raw.reader.read() == b""
+    async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api, Raw(api) as raw:
+        await raw.head(Content_Length=5_000_000, Expect="100-continue")
+        status, _ = await raw.answer()
+        assert status == 401
+        assert await raw.reader.read() == b""
 
 
 @pytest.mark.gen_test

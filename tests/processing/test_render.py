@@ -16,7 +16,17 @@ from processing import render
 from processing.render import Order, Refused, Rendered
 from tests import photos
 
-MARKERS = (b"Exif", b"http://ns.adobe.com", b"ICC_PROFILE", b"iCCP", b"ICCP", b"XMP ", b"eXIf", b"my bedroom", b"PhoneMaker")
+MARKERS = (
+    b"Exif",
+    b"http://ns.adobe.com",
+    b"ICC_PROFILE",
+    b"iCCP",
+    b"ICCP",
+    b"XMP ",
+    b"eXIf",
+    b"my bedroom",
+    b"PhoneMaker",
+)
 
 
 @pytest.fixture(autouse=True)

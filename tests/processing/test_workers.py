@@ -75,6 +75,6 @@ async def test_a_late_or_cancelled_image_frees_its_slot(tmp_path: Path) -> None:
 @pytest.mark.gen_test
 async def test_workers_that_cannot_start_say_so() -> None:
     """Too little memory for a process to come up stops the start, and leaves no process."""
-    with pytest.raises(Exception, match="terminated|abruptly|initializ"):
+    with pytest.raises(Exception, match=r"terminated|abruptly|initializ"):
         async with Workers(2, 1_000_000):
             pass
