@@ -122,3 +122,7 @@ async def test_a_page_of_an_allowed_origin_may_call(data: Path, mongodb_uri: str
         refused = await api.call("GET", "/api/dreams", headers={"Origin": "https://app.example.org"})
         assert refused.code == 401
         assert refused.headers["Access-Control-Allow-Origin"] == "https://app.example.org", "a page can read the error"
+        page = {"Origin": "https://app.example.org"}
+        wrong = await api.call("POST", "/api/auth/register", {"username": ""}, headers=page)
+        assert wrong.code == 422
+        assert wrong.headers["Access-Control-Allow-Origin"] == "https://app.example.org"

@@ -208,3 +208,20 @@ async def test_a_failed_picture_says_why_and_can_be_tried_again(data: Path, mong
         alone = await api.finished((await api.dream(photos.corrupt_jpeg()))["id"])
         assert alone["status"] == "failed"
         assert await api.call("GET", f"/api/dreams/{alone['id']}/images/1/original"), "the upload is kept for a retry"
+
+
+@pytest.mark.gen_test
+async def test_people_take_turns(data: Path, mongodb_uri: str) -> None:
+    """One person's thirty photos do not hold up another's one."""
+    settings: dict[str, Any] = {"mongodb__uri": mongodb_uri, "mongodb__database": data.parent.name}
+    many = [photos.phone_jpeg(size=(4032, 3000 - n)) for n in range(30)]
+    async with Server(data, **settings, images__workers=1) as server, Api(server.url) as ada, Api(server.url) as bob:
+        await ada.sign_up("ada")
+        await bob.sign_up("bob")
+        album = await ada.dream(*many)
+        single = await bob.dream(photos.small_jpeg(1))
+        async with Socket.of(bob, single["id"]) as socket:
+            await socket.message("image_update", status="completed")
+        done = [image["status"] for image in (await ada.get(album["id"]))["images"]].count("completed")
+        assert done < 30, "the album is still under way"
+        assert (await ada.finished(album["id"]))["status"] == "completed"

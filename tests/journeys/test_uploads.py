@@ -208,3 +208,48 @@ async def test_an_image_removed_in_the_middle_is_gone(data: Path, mongodb_uri: s
 def kept_files(dream: dict[str, Any]) -> set[str]:
     variants = [variant for image in dream["images"] for variant in image["variants"].values()]
     return {variant["url"].partition("?")[0] for variant in variants}
+
+
+@pytest.mark.gen_test
+async def test_an_upload_that_the_disk_cannot_hold_is_refused_unread(data: Path, mongodb_uri: str) -> None:
+    """507, before a byte of it has come."""
+    roomy = settings(data, mongodb_uri, images__max_bytes=1 << 50)
+    async with Server(data, **roomy) as server, Api(server.url) as api:
+        await api.sign_up()
+        async with Raw(api) as raw:
+            await raw.head(Content_Length=1 << 50)
+            status, problem = await raw.answer()
+        assert (status, problem["status"]) == (507, 507)
+        assert "room" in problem["detail"]
+        assert server.files() == set()
+
+
+@pytest.mark.gen_test
+async def test_a_chunked_request_that_is_refused_leaves_its_connection_usable(data: Path, mongodb_uri: str) -> None:
+    """The answer comes at once, and the next request on the same connection is served."""
+    body = multipart(title="x" * 201)
+    async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
+        await api.sign_up()
+        async with Raw(api) as raw:
+            for _ in range(2):
+                await raw.head(Transfer_Encoding="chunked")
+                await raw.send(f"{len(body):x}\r\n".encode() + body + b"\r\n0\r\n\r\n")
+                status, problem = await raw.answer()
+                assert (status, problem["errors"][0]["field"]) == (422, "title")
+
+
+@pytest.mark.gen_test
+async def test_an_upload_does_not_outlive_its_account(data: Path, mongodb_uri: str) -> None:
+    """Deleted in the middle of an upload, an account gets no dream out of it."""
+    body = multipart(photos.phone_jpeg(), title="late")
+    async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
+        await api.sign_up()
+        async with Raw(api) as raw:
+            await raw.head(Content_Length=len(body))
+            await raw.send(body[:-500])
+            await until(lambda: server.files(), "the upload has begun")
+            await api.json("DELETE", "/api/me", status=204)
+            await raw.send(body[-500:])
+            status, _ = await raw.answer()
+        assert status == 401
+        await until(lambda: server.files() == set(), "no file is left")
