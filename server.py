@@ -42,6 +42,7 @@ from storage.model import Dream, Image
 from storage.mongo import Mongo
 from storage.mongod import Mongod, MongodFailed, MongodMissing
 from storage.staging import Staging
+from storage.turns import Turns
 from storage.users import Users
 
 WEBSOCKET_LIMIT = 256 * 1024  # bytes at which Tornado cuts a message off; websocket.max_message is refused politely
@@ -89,7 +90,9 @@ async def serving(settings: Config, drain: Drain) -> AsyncIterator[str]:
         files = LocalFiles(settings.data / "media", secret=keys.derived("media addresses"))
         staging = Staging(settings.data / "staging")
         addresses = addressing(files.url)
-        subscribers = Subscribers(address=addresses, connections=settings.limits.connections)
+        subscribers = Subscribers(
+            address=addresses, connections=settings.limits.connections, messages=settings.limits.messages
+        )
 
         def changed(dream: Dream, image: Image | None) -> None:
             subscribers.publish(dream, image)
@@ -99,8 +102,9 @@ async def serving(settings: Config, drain: Drain) -> AsyncIterator[str]:
                 janitor.wake()
 
         users = Users(mongo.database)
-        dreams = Dreams(mongo.database, changed=changed)
-        jobs = Jobs(mongo.database, changed=changed)
+        turns = Turns()
+        dreams = Dreams(mongo.database, changed=changed, turns=turns)
+        jobs = Jobs(mongo.database, changed=changed, turns=turns)
         workers = Workers(settings.images.workers, settings.images.worker_memory)
         janitor = Janitor(jobs=jobs, files=files, staging=staging)
         pipeline = Pipeline(

@@ -82,7 +82,7 @@ class DreamSocket(WebSocketHandler):
             await self._follow(self._session.end("rate_limited", retry_after=math.ceil(wait)))
         else:
             await self._follow(self._session.received(message, self._now()))
-        if self._writer is not None and len(self._mailbox) > MOST_WAITING:
+        if self._writer is not None and len(self._mailbox) >= MOST_WAITING:
             await asyncio.wait((self._writer,))
 
     def on_pong(self, data: bytes) -> None:

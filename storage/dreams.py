@@ -14,7 +14,7 @@ import base64
 import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from bson import ObjectId
 from bson.errors import InvalidId
@@ -25,7 +25,9 @@ from pymongo.errors import DuplicateKeyError
 from storage.errors import Conflict, NotFound
 from storage.model import TRIES, Draft, Dream, Image, State, Upload, milliseconds
 from storage.mongo import Database, Document, answering
+from storage.turns import Turns
 
+T = TypeVar("T")
 Changed = Callable[[Dream, Image | None], None]
 
 KEY_LIFE = timedelta(days=1)  # of an Idempotency-Key
@@ -42,10 +44,16 @@ class Dreams:
     """Everyone's dreams. A reader's methods take the owner: what is not theirs is not found."""
 
     def __init__(
-        self, database: Database, *, changed: Changed, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        database: Database,
+        *,
+        changed: Changed,
+        turns: Turns,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._dreams: AsyncIOMotorCollection[Document] = database["dreams"]
         self._changed = changed
+        self._turns = turns
         self._clock = clock
 
     async def indexes(self) -> None:
@@ -168,26 +176,19 @@ class Dreams:
             filters: list[Document] = [{f"m{image}.id": image} for image in positions]
             setters["images.$[behind].position"] = length
             filters.append({"behind.id": {"$nin": list(positions)}, "behind.position": {"$gt": length}})
-            with answering():
-                document = await self._dreams.find_one_and_update(
-                    # The content and the images that the positions were checked against must still be there.
-                    _theirs(owner, dream_id) | {"content": dream.content} | there,
-                    {"$set": written | setters | {"updated_at": now}, "$inc": {"revision": 1}},
-                    array_filters=filters,
-                    return_document=ReturnDocument.AFTER,
-                )
-            if document is not None:
-                return self._tell(document)
+            changed = await self._write(
+                # The content and the images that the positions were checked against must still be there.
+                _theirs(owner, dream_id) | {"content": dream.content} | there,
+                {"$set": written | setters | {"updated_at": now}, "$inc": {"revision": 1}},
+                array_filters=filters,
+            )
+            if changed is not None:
+                return changed
 
     async def delete(self, owner: str, dream_id: str) -> None:
         """Gone for every reader at once; the janitor removes its files, then the document."""
-        with answering():
-            document = await self._dreams.find_one_and_update(
-                _theirs(owner, dream_id),
-                {"$set": {"deleted": True, "sweep": True, "updated_at": self._now()}, "$inc": {"revision": 1}},
-                return_document=ReturnDocument.AFTER,
-            )
-        self._tell(_found(document))
+        changes = {"deleted": True, "sweep": True, "updated_at": self._now()}
+        _found(await self._write(_theirs(owner, dream_id), {"$set": changes, "$inc": {"revision": 1}}))
 
     async def delete_all(self, owner: str) -> None:
         with answering():
@@ -224,40 +225,35 @@ class Dreams:
             }
             if scoped:
                 update["$push"]["keys"] = {"$each": [{"key": scoped, "at": now}], "$slice": -MOST_KEYS}
-            with answering():
-                document = await self._dreams.find_one_and_update(
-                    # Changed meanwhile: count and number again.
-                    _theirs(owner, dream_id) | {"revision": found["revision"]},
-                    update,
-                    return_document=ReturnDocument.AFTER,
-                )
-            if document is not None:
-                return self._tell(document)
+            # Changed meanwhile: count and number again.
+            changed = await self._write(_theirs(owner, dream_id) | {"revision": found["revision"]}, update)
+            if changed is not None:
+                return changed
 
     async def remove_image(self, owner: str, dream_id: str, image_id: int) -> Dream:
-        match = _theirs(owner, dream_id) | {"images.id": image_id}
-        with answering():
-            document = await self._dreams.find_one_and_update(
-                match,
-                [
-                    {
-                        "$set": {
-                            "trash": {"$concatArrays": [{"$ifNull": ["$trash", []]}, _images("$eq", image_id)]},
-                            "images": _images("$ne", image_id),
-                            "revision": {"$add": ["$revision", 1]},
-                            "updated_at": self._now(),
-                            "sweep": True,
-                        }
-                    }
-                ],
-                return_document=ReturnDocument.AFTER,
-            )
-        return self._tell(_found(document, "There is no such image in this dream."))
+        changes = {
+            "trash": {"$concatArrays": [{"$ifNull": ["$trash", []]}, _images("$eq", image_id)]},
+            "images": _images("$ne", image_id),
+            "revision": {"$add": ["$revision", 1]},
+            "updated_at": self._now(),
+            "sweep": True,
+        }
+        dream = await self._write(_theirs(owner, dream_id) | {"images.id": image_id}, [{"$set": changes}])
+        return _found(dream, "There is no such image in this dream.")
 
     # ---- inside
 
     def _now(self) -> datetime:
         return milliseconds(self._clock())
+
+    async def _write(self, match: Document, update: Any, **options: Any) -> Dream | None:
+        """One atomic update and its notice; None when nothing matched."""
+        async with self._turns.of(str(match["_id"])):
+            with answering():
+                document = await self._dreams.find_one_and_update(
+                    match, update, return_document=ReturnDocument.AFTER, **options
+                )
+            return self._tell(document) if document is not None else None
 
     def _tell(self, document: Document) -> Dream:
         dream = Dream.from_document(document)
@@ -318,10 +314,10 @@ def _theirs(owner: str, dream_id: str) -> Document:
         raise NotFound(NO_DREAM) from None
 
 
-def _found(document: Document | None, otherwise: str = NO_DREAM) -> Document:
-    if document is None:
+def _found(found: T | None, otherwise: str = NO_DREAM) -> T:
+    if found is None:
         raise NotFound(otherwise)
-    return document
+    return found
 
 
 def _scoped(dream_id: str, key: str) -> str:

@@ -15,6 +15,7 @@ from pymongo import ASCENDING, ReturnDocument
 from storage.dreams import KEY_LIFE, Changed
 from storage.model import LEASED, TRIES, Dream, Image, Job, State, milliseconds, move, next_pause
 from storage.mongo import Database, Document, answering
+from storage.turns import Turns
 
 LEASE = timedelta(minutes=5)  # renewed while a job is in hand, so it need not cover the longest one
 # A clock that jumped back must not leave an image waiting for hours: a pause this far ahead is no pause of ours.
@@ -25,10 +26,16 @@ class Jobs:
     """The images of everyone's dreams, as work."""
 
     def __init__(
-        self, database: Database, *, changed: Changed, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        database: Database,
+        *,
+        changed: Changed,
+        turns: Turns,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._dreams: AsyncIOMotorCollection[Document] = database["dreams"]
         self._changed = changed
+        self._turns = turns
         self._clock = clock
 
     async def indexes(self) -> None:
@@ -210,12 +217,15 @@ class Jobs:
         update["$set"] = {f"images.$.{name}": value for name, value in setters.items()} | {"updated_at": self._now()}
         if "$push" in update:
             update["$set"]["sweep"] = True
-        with answering():
-            document = await self._dreams.find_one_and_update(_held(job), update, return_document=ReturnDocument.AFTER)
-            if document is None and verb in ("store", "complete", "fail"):
-                # The answer to an earlier try may have been lost with the connection, after it had its effect.
-                document = await self._dreams.find_one(_held(job, target))
-        return self._tell_job(document, job.image.id) if document is not None else None
+        async with self._turns.of(job.dream.id):
+            with answering():
+                document = await self._dreams.find_one_and_update(
+                    _held(job), update, return_document=ReturnDocument.AFTER
+                )
+                if document is None and verb in ("store", "complete", "fail"):
+                    # The answer to an earlier try may have been lost with the connection, after it had its effect.
+                    document = await self._dreams.find_one(_held(job, target))
+            return self._tell_job(document, job.image.id) if document is not None else None
 
     def _tell_job(self, document: Document, image_id: int) -> Job:
         dream = Dream.from_document(document)

@@ -61,7 +61,9 @@ def test_a_text_may_be_as_long_as_its_limit(field: str, most: int, character: st
 
 
 @pytest.mark.parametrize("field", ["title", "content"])
-@pytest.mark.parametrize("text", ["", "  spaces\tstay ", "two\nlines", "two\r\nlines", FAMILY, "\0", "<b>&amp;</b>", "$x"])
+@pytest.mark.parametrize(
+    "text", ["", "  spaces\tstay ", "two\nlines", "two\r\nlines", FAMILY, "\0", "<b>&amp;</b>", "$x"]
+)
 def test_a_text_is_kept_as_it_is(field: str, text: str) -> None:
     """Nothing is trimmed or escaped: positions count in it."""
     assert forms.fields({field: text}) == {field: text}
@@ -179,7 +181,13 @@ def test_no_time_is_no_time() -> None:
         *("2026-02-29T06:10:00Z", "2026-11-22T25:10:00Z", "2026-11-22T06:10:00+24:00", "0999-12-31T23:59:59Z"),
         *("9000-01-01T00:00:00Z", "12026-11-22T06:10:00Z", "-2026-11-22T06:10:00Z", "2026-11-22T06:10:00+08:05:43"),
         *("2026-W47-7T06:10:00Z", "20261122T061000Z", "2026-11-22T06:10:00+08", "2026-11-22T06:10:60Z"),
-        *("2026-11-22T06:10:00 08:00", "2026-11-22T06:10:00Z\0", "２０２６-11-22T06:10:00Z", "2026\ud800", "1764000000"),
+        *(
+            "2026-11-22T06:10:00 08:00",
+            "2026-11-22T06:10:00Z\0",
+            "２０２６-11-22T06:10:00Z",
+            "2026\ud800",
+            "1764000000",
+        ),
         *(1764000000, 1.5, True, [], {}, float("nan")),
     ],
 )
@@ -293,7 +301,17 @@ def test_an_empty_form_is_an_empty_dream() -> None:
 
 @pytest.mark.parametrize(
     ("content", "length"),
-    [("", 0), ("abc", 3), (CHINESE, 5), ("😴😴", 2), (FAMILY, 5), ("e\u0301", 2), ("🇨🇳", 2), ("👍🏽", 2), ("a\n😴b", 4)],
+    [
+        ("", 0),
+        ("abc", 3),
+        (CHINESE, 5),
+        ("😴😴", 2),
+        (FAMILY, 5),
+        ("e\u0301", 2),
+        ("🇨🇳", 2),
+        ("👍🏽", 2),
+        ("a\n😴b", 4),
+    ],
 )
 def test_positions_count_code_points(content: str, length: int) -> None:
     """Not bytes, not UTF-16 units, not what looks like one character."""
@@ -387,7 +405,9 @@ def test_a_bound_is_a_night_or_a_moment() -> None:
     assert forms.moment("to", "2026-11-22T06:10:00+08:00") == datetime(2026, 11, 21, 22, 10, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("text", ["", "2026", "2026-11-31", "2026-W47-7", "22.11.2026", "2026-11-22T06:10:00", "today", "x" * 10])
+@pytest.mark.parametrize(
+    "text", ["", "2026", "2026-11-31", "2026-W47-7", "22.11.2026", "2026-11-22T06:10:00", "today", "x" * 10]
+)
 def test_another_bound_is_refused(text: str) -> None:
     """By its parameter's name."""
     message = "must be a night as 2026-11-22 or a time as 2026-11-22T06:10:00Z"

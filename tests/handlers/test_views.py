@@ -281,9 +281,7 @@ def test_news_of_one_of_several_is_its_progress(state: State) -> None:
     assert news(dream(image(1, State.QUEUED), changed), changed) == [(2, "image_progress", None)]
 
 
-@pytest.mark.parametrize(
-    ("state", "status"), [(State.COMPLETED, "completed"), (State.FAILED, "failed")]
-)
+@pytest.mark.parametrize(("state", "status"), [(State.COMPLETED, "completed"), (State.FAILED, "failed")])
 def test_news_of_the_last_one_is_its_progress_and_then_the_end(state: State, status: str) -> None:
     """In this order: who hears the end has heard of every image."""
     changed = image(1, state)
@@ -292,7 +290,12 @@ def test_news_of_the_last_one_is_its_progress_and_then_the_end(state: State, sta
 
 @pytest.mark.parametrize(
     ("images", "status"),
-    [((), "completed"), ((State.QUEUED,), "processing"), ((State.COMPLETED,), "completed"), ((State.FAILED,), "failed")],
+    [
+        ((), "completed"),
+        ((State.QUEUED,), "processing"),
+        ((State.COMPLETED,), "completed"),
+        ((State.FAILED,), "failed"),
+    ],
 )
 def test_news_of_the_dream_itself_is_its_state(images: tuple[State, ...], status: str) -> None:
     """Made, changed, an image added or removed."""

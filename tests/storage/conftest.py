@@ -12,7 +12,8 @@ from tornado.ioloop import IOLoop
 
 from storage.dreams import Dreams
 from storage.jobs import Jobs
-from storage.model import Dream, Draft, Image, Upload
+from storage.model import Draft, Dream, Image, Upload
+from storage.turns import Turns
 
 Database = AsyncIOMotorDatabase[dict[str, Any]]
 Told = list[tuple[Dream, Image | None]]
@@ -46,14 +47,14 @@ def told() -> Told:
 
 @pytest.fixture
 def jobs(database: Database, clock: Clock, told: Told, io_loop: IOLoop) -> Jobs:
-    jobs = Jobs(database, changed=lambda dream, image: told.append((dream, image)), clock=clock)
+    jobs = Jobs(database, turns=Turns(), changed=lambda dream, image: told.append((dream, image)), clock=clock)
     io_loop.run_sync(jobs.indexes)
     return jobs
 
 
 @pytest.fixture
 def dreams(database: Database, clock: Clock, told: Told, io_loop: IOLoop) -> Dreams:
-    dreams = Dreams(database, changed=lambda dream, image: told.append((dream, image)), clock=clock)
+    dreams = Dreams(database, turns=Turns(), changed=lambda dream, image: told.append((dream, image)), clock=clock)
     io_loop.run_sync(dreams.indexes)
     return dreams
 
