@@ -75,7 +75,7 @@ class Pipeline:
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(mode=0o700, parents=True)
         for job in await self._jobs.abandoned(self._server):
-            await self._jobs.fail(job, "crashed")
+            await self._failed(job, "crashed")
         for owner in await self._jobs.owners_waiting():
             self.wake(owner)
         self._tasks = [
@@ -110,7 +110,7 @@ class Pipeline:
         await asyncio.sleep(RESCAN)
         for job in await self._jobs.abandoned():
             log.warning("dream=%s image=%d: its lease ran out", job.dream.id, job.image.id)
-            await self._jobs.fail(job, "crashed")
+            await self._failed(job, "crashed")
         for owner in await self._jobs.owners_waiting():
             self.wake(owner)
 
@@ -262,7 +262,10 @@ class Pipeline:
         if image.original is not None and image.staged is not None:
             path = self._staging.path(image.staged)
             puts.append(self._files.put(image.original, path, formats.MEDIA_TYPES[image.format]))
-        await asyncio.gather(*puts)
+        # All must have ended before the first failure is acted on: what comes later would be nobody's file.
+        for error in await asyncio.gather(*puts, return_exceptions=True):
+            if error is not None:
+                raise error
 
     async def _failed(self, job: Job, code: str) -> None:
         await _persistently(lambda: self._jobs.fail(job, code))

@@ -46,15 +46,21 @@ def told() -> Told:
 
 
 @pytest.fixture
-def jobs(database: Database, clock: Clock, told: Told, io_loop: IOLoop) -> Jobs:
-    jobs = Jobs(database, turns=Turns(), changed=lambda dream, image: told.append((dream, image)), clock=clock)
+def turns() -> Turns:
+    """One for both, as in the server."""
+    return Turns()
+
+
+@pytest.fixture
+def jobs(database: Database, clock: Clock, told: Told, turns: Turns, io_loop: IOLoop) -> Jobs:
+    jobs = Jobs(database, turns=turns, changed=lambda dream, image: told.append((dream, image)), clock=clock)
     io_loop.run_sync(jobs.indexes)
     return jobs
 
 
 @pytest.fixture
-def dreams(database: Database, clock: Clock, told: Told, io_loop: IOLoop) -> Dreams:
-    dreams = Dreams(database, turns=Turns(), changed=lambda dream, image: told.append((dream, image)), clock=clock)
+def dreams(database: Database, clock: Clock, told: Told, turns: Turns, io_loop: IOLoop) -> Dreams:
+    dreams = Dreams(database, turns=turns, changed=lambda dream, image: told.append((dream, image)), clock=clock)
     io_loop.run_sync(dreams.indexes)
     return dreams
 

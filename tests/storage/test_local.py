@@ -1,0 +1,470 @@
+"""Files under keys, and the signed addresses of those on local disk.
+
+`FilesSuite` holds every storage to the promises of `storage.files.Files`; the rest is about the local one.
+"""
+
+import asyncio
+import hashlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from storage.errors import NoSpace, NotFound, Unavailable
+from storage.files import Files
+from storage.local import CHUNK, DAY, LocalFiles
+
+SECRET = b"a secret of more than 32 bytes, for tests"
+NOON = 1_764_000_000 // DAY * DAY + DAY / 2
+KEY = "0123456789abcdef/2048.jpg"
+
+
+class Clock:
+    now = NOON
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "media"
+
+
+@pytest.fixture
+def files(folder: Path, clock: Clock) -> LocalFiles:
+    return LocalFiles(folder, secret=SECRET, clock=clock)
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    return a_file(tmp_path / "picture", b"a picture")
+
+
+def a_file(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+async def content(files: Files, key: str) -> bytes:
+    return b"".join([piece async for piece in files.open(key)])
+
+
+def everything(folder: Path) -> list[str]:
+    """What lies in it, hidden files too."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+class FilesSuite:
+    """What every storage promises. A subclass brings the fixture `files`."""
+
+    KEYS: ClassVar = ["a", "a.jpg", "0123/320.webp", "0123-a_b/original.heic", "a/b/c/d.avif", "a/b.part"]
+
+    @pytest.mark.gen_test
+    async def test_what_was_put_is_read(self, files: Files, picture: Path) -> None:
+        """Under every kind of key."""
+        for key in self.KEYS[1:]:
+            await files.put(key, picture, "image/jpeg")
+            assert await content(files, key) == b"a picture"
+
+    @pytest.mark.gen_test
+    @pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK])
+    async def test_a_file_comes_in_pieces(self, files: Files, tmp_path: Path, size: int) -> None:
+        """None is empty or huge; an empty file has none."""
+        data = os.urandom(size)
+        await files.put(KEY, a_file(tmp_path / "data", data), "image/jpeg")
+        pieces = [piece async for piece in files.open(KEY)]
+        assert b"".join(pieces) == data
+        assert all(0 < len(piece) <= 1 << 20 for piece in pieces)
+
+    @pytest.mark.gen_test
+    async def test_the_source_may_go_afterwards(self, files: Files, picture: Path) -> None:
+        """It is only read."""
+        await files.put(KEY, picture, "image/jpeg")
+        assert picture.read_bytes() == b"a picture"
+        picture.unlink()
+        assert await content(files, KEY) == b"a picture"
+
+    @pytest.mark.gen_test
+    async def test_putting_again_replaces(self, files: Files, picture: Path, tmp_path: Path) -> None:
+        """With another file, or with the same one twice."""
+        for _ in range(2):
+            await files.put(KEY, picture, "image/jpeg")
+            assert await content(files, KEY) == b"a picture"
+        await files.put(KEY, a_file(tmp_path / "other", b"another"), "image/jpeg")
+        assert await content(files, KEY) == b"another"
+
+    @pytest.mark.gen_test
+    async def test_replacing_is_one_step(self, files: Files, tmp_path: Path) -> None:
+        """Who reads meanwhile reads the old one or the new one, whole."""
+        versions = [a_file(tmp_path / str(number), bytes([number]) * 300_000) for number in range(4)]
+        whole = {hashlib.sha256(version.read_bytes()).digest() for version in versions}
+        await files.put(KEY, versions[0], "image/jpeg")
+        seen: set[bytes] = set()
+
+        async def put() -> None:
+            for number in range(40):
+                await files.put(KEY, versions[number % 4], "image/jpeg")
+
+        async def read(putting: "asyncio.Task[None]") -> None:
+            while not putting.done():
+                seen.add(hashlib.sha256(await content(files, KEY)).digest())
+
+        putting = asyncio.create_task(put())
+        await asyncio.gather(putting, *(read(putting) for _ in range(3)))
+        assert seen
+        assert seen <= whole
+
+    @pytest.mark.gen_test
+    async def test_puts_at_once_all_arrive(self, files: Files, tmp_path: Path) -> None:
+        """The files of one image together, and the same key by two."""
+        keys = [f"f{number // 4}/{number}.jpg" for number in range(20)]
+        sources = [a_file(tmp_path / str(number), bytes([number])) for number in range(20)]
+        await asyncio.gather(*(files.put(key, path, "image/jpeg") for key, path in zip(keys, sources, strict=True)))
+        assert [await content(files, key) for key in keys] == [bytes([number]) for number in range(20)]
+        await asyncio.gather(*(files.put(KEY, path, "image/jpeg") for path in sources))
+        assert len(await content(files, KEY)) == 1
+
+    @pytest.mark.gen_test
+    async def test_an_unknown_key_is_not_found(self, files: Files, picture: Path) -> None:
+        """Also a part of a known one, and a known one with more behind it."""
+        await files.put(KEY, picture, "image/jpeg")
+        for key in ("nothing.jpg", "no/thing.jpg", KEY.partition("/")[0], "a" * 3000, KEY.removesuffix(".jpg")):
+            with pytest.raises(NotFound, match="no such file"):
+                await content(files, key)
+
+    @pytest.mark.gen_test
+    async def test_deleted_files_are_gone(self, files: Files, picture: Path) -> None:
+        """Only those that are named, also when there are none."""
+        for key in ("f/1.jpg", "f/2.jpg", "f/3.jpg", "g/1.jpg"):
+            await files.put(key, picture, "image/jpeg")
+        await files.delete([])
+        await files.delete(iter(["f/1.jpg", "g/1.jpg", "f/2.jpg"]))
+        assert await content(files, "f/3.jpg") == b"a picture"
+        for key in ("f/1.jpg", "f/2.jpg", "g/1.jpg"):
+            with pytest.raises(NotFound):
+                await content(files, key)
+
+    @pytest.mark.gen_test
+    async def test_what_is_not_there_is_as_good_as_deleted(self, files: Files, picture: Path) -> None:
+        """A janitor that starts over after a crash; what stands behind it in the list is still deleted."""
+        await files.put(KEY, picture, "image/jpeg")
+        await files.delete(["nothing.jpg", "no/thing.jpg", "a" * 300, KEY.partition("/")[0], KEY])
+        with pytest.raises(NotFound):
+            await content(files, KEY)
+        await asyncio.gather(*(files.delete([KEY]) for _ in range(5)))
+
+    @pytest.mark.gen_test
+    async def test_a_deleted_key_can_be_put_again(self, files: Files, picture: Path) -> None:
+        """As if it had never been there."""
+        for _ in range(2):
+            await files.put(KEY, picture, "image/jpeg")
+            await files.delete([KEY])
+        await files.put(KEY, picture, "image/jpeg")
+        assert await content(files, KEY) == b"a picture"
+
+    @pytest.mark.gen_test
+    async def test_a_source_that_is_missing_is_told(self, files: Files, tmp_path: Path) -> None:
+        """And nothing is there under the key."""
+        with pytest.raises(Unavailable):
+            await files.put(KEY, tmp_path / "nothing", "image/jpeg")
+        with pytest.raises(NotFound):
+            await content(files, KEY)
+
+    @pytest.mark.gen_test
+    async def test_a_storage_that_works_passes_its_check(self, files: Files) -> None:
+        """Any number of them at once."""
+        await files.check()
+        await asyncio.gather(*(files.check() for _ in range(10)))
+
+    def test_an_address_names_its_key(self, files: Files) -> None:
+        """And is the same each time on one day."""
+        assert KEY in files.url(KEY)
+        assert files.url(KEY) == files.url(KEY)
+        assert files.url(KEY) != files.url("other/2048.jpg")
+
+
+class TestLocalFiles(FilesSuite):
+    """The promises, on local disk."""
+
+
+# ---- on disk
+
+
+@pytest.mark.gen_test
+async def test_nothing_is_left_beside_the_files(files: LocalFiles, folder: Path, picture: Path) -> None:
+    """Whatever was put, replaced, checked and deleted."""
+    for key in ("f/1.jpg", "f/1.jpg", "g/1.jpg"):
+        await files.put(key, picture, "image/jpeg")
+    await files.check()
+    assert everything(folder) == ["f", "f/1.jpg", "g", "g/1.jpg"]
+    await files.delete(["f/1.jpg", "g/1.jpg"])
+    assert everything(folder) == []
+
+
+@pytest.mark.gen_test
+async def test_what_a_crash_left_beside_a_file_goes_with_it(files: LocalFiles, folder: Path, picture: Path) -> None:
+    """A part of it, under the name it had while it was written."""
+    await files.put("f/1.jpg", picture, "image/jpeg")
+    (folder / "f" / ".1.jpg.0123").write_bytes(b"a pic")
+    (folder / "f" / ".2.jpg.0123").write_bytes(b"a pic")
+    await files.delete(["f/1.jpg"])
+    assert everything(folder) == ["f", "f/.2.jpg.0123"]
+    await files.delete(["f/2.jpg"])
+    assert everything(folder) == []
+
+
+@pytest.mark.gen_test
+async def test_only_its_user_may_look_into_the_folder(files: LocalFiles, folder: Path, picture: Path) -> None:
+    """Nor into those below."""
+    await files.put("f/1.jpg", picture, "image/jpeg")
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert (folder / "f").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.gen_test
+async def test_a_file_is_durable_when_put_returns(
+    files: LocalFiles, folder: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its bytes before its name, then each folder that got a new entry, whoever made it."""
+    events: list[tuple[str, str]] = []
+    fsync, rename = os.fsync, os.rename
+
+    def watched_fsync(descriptor: int) -> None:
+        events.append(("fsync", os.readlink(f"/proc/self/fd/{descriptor}")))
+        fsync(descriptor)
+
+    def watched_rename(old: Path, new: Path) -> None:
+        events.append(("rename", str(new)))
+        rename(old, new)
+
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    monkeypatch.setattr(os, "rename", watched_rename)
+    (folder / "f").mkdir()
+    await files.put("f/g/1.jpg", picture, "image/jpeg")
+    assert events[0][0] == "fsync"
+    assert Path(events[0][1]).name.startswith(".1.jpg.")
+    assert events[1:] == [
+        ("rename", str(folder / "f/g/1.jpg")),
+        ("fsync", str(folder / "f/g")),
+        ("fsync", str(folder / "f")),
+        ("fsync", str(folder)),
+    ]
+    events.clear()
+    await files.delete(["f/g/1.jpg"])
+    assert events == [("fsync", str(folder / "f/g"))]
+
+
+@pytest.mark.gen_test
+async def test_a_part_of_a_file_is_read(files: LocalFiles, tmp_path: Path) -> None:
+    """As a range asks for it; behind the end there is nothing."""
+    data = bytes(range(256)) * 3000
+    await files.put(KEY, a_file(tmp_path / "data", data), "image/jpeg")
+    for start, length in ((0, 10), (5, 1), (100, CHUNK), (100, CHUNK + 1), (100, None), (0, 0), (len(data), 5)):
+        expected = data[start:] if length is None else data[start : start + length]
+        assert b"".join([piece async for piece in files.read(KEY, start, length)]) == expected
+    assert b"".join([piece async for piece in files.read(KEY, len(data) - 3, 99)]) == data[-3:]
+    assert await files.size(KEY) == len(data)
+
+
+@pytest.mark.gen_test
+async def test_only_a_file_has_a_size(files: LocalFiles, picture: Path) -> None:
+    """Neither nothing nor a folder."""
+    await files.put("f/1.jpg", picture, "image/jpeg")
+    for key in ("f", "g", "f/2.jpg", "../picture", "a" * 300):
+        with pytest.raises(NotFound):
+            await files.size(key)
+
+
+# ---- path tricks
+
+TRICKS = [
+    *("", ".", "..", "../picture", "../../etc/passwd", "f/../../picture", "f/..", "./f/1.jpg", "f/./1.jpg", "f//1.jpg"),
+    *("/etc/passwd", "//etc/passwd", "/", "f/", "f/1.jpg/", "f/1.jpg/..", "f/1.jpg/x", "~/x", "~root"),
+    *("%2e%2e/picture", "..%2fpicture", "%2fetc%2fpasswd", "f%00", "f/1.jpg\0", "\0", "f/1.jpg\0.png", "f/1.jpg\n"),
+    *("..\\picture", "f\\1.jpg", "C:\\x", "f/1.JPG", "F/1.jpg", "f/１.jpg", "f／1.jpg", "é", "f/1.jpg ", " f/1.jpg"),
+    *("f/.1.jpg.0123", ".check", "f/1.jpg.gz", "f/1..jpg", "f/1.", "-f", "_f", "f:1", "f*", "f?e=1", "f&s=", "\ud800"),
+]
+
+
+@pytest.mark.gen_test
+async def test_path_tricks_find_nothing(files: LocalFiles, folder: Path, picture: Path) -> None:
+    """For reading, sizes and addresses alike; nothing outside is reached, nor what is not finished."""
+    await files.put("f/1.jpg", picture, "image/jpeg")
+    (folder / "f" / ".1.jpg.0123").write_bytes(b"a pic")
+    for trick in TRICKS:
+        with pytest.raises(NotFound, match="no such file"):
+            await content(files, trick)
+        with pytest.raises(NotFound, match="no such file"):
+            await files.size(trick)
+        with pytest.raises(NotFound, match="no such file"):
+            await files.put(trick, picture, "image/jpeg")
+        assert not files.allows(trick, "1764115200", "x" * 24)
+    await files.delete(TRICKS)
+    assert everything(folder) == ["f", "f/.1.jpg.0123", "f/1.jpg"]
+    assert picture.read_bytes() == b"a picture"
+
+
+def test_a_signature_for_a_trick_does_not_help(files: LocalFiles) -> None:
+    """Even if somebody could make one."""
+    for trick in ("../picture", "/etc/passwd", "f//1.jpg"):
+        ends = str(int(NOON) + DAY)
+        assert not files.allows(trick, ends, files._signature(trick, ends))
+
+
+# ---- addresses
+
+
+def parts(address: str) -> tuple[str, str, str]:
+    """Key, end and signature."""
+    split = urlsplit(address)
+    query = {name: value for name, [value] in parse_qs(split.query).items()}
+    assert set(query) == {"e", "s"}
+    assert not split.scheme
+    assert not split.netloc
+    return split.path.removeprefix("/media/"), query["e"], query["s"]
+
+
+def test_an_address_is_allowed(files: LocalFiles) -> None:
+    """As it was given out, on this server or, with the same secret, on another."""
+    assert files.allows(*parts(files.url(KEY)))
+
+
+def test_an_address_is_the_same_all_day(files: LocalFiles, clock: Clock) -> None:
+    """So that browsers cache the picture; another one the next day."""
+    clock.now = NOON - DAY / 2
+    first = files.url(KEY)
+    clock.now = NOON + DAY / 2 - 0.001
+    assert files.url(KEY) == first
+    clock.now = NOON + DAY / 2
+    assert files.url(KEY) != first
+
+
+@pytest.mark.parametrize("moment", [0.0, 1.0, DAY / 3, DAY - 0.001])
+def test_an_address_ends_after_one_to_two_days(files: LocalFiles, clock: Clock, moment: float) -> None:
+    """Whenever it was given out."""
+    midnight = NOON - DAY / 2
+    clock.now = given = midnight + moment
+    address = parts(files.url(KEY))
+    clock.now = given + DAY
+    assert files.allows(*address)
+    clock.now = midnight + 2 * DAY - 0.001
+    assert files.allows(*address)
+    clock.now = midnight + 2 * DAY
+    assert not files.allows(*address)
+    assert DAY <= clock.now - given <= 2 * DAY
+
+
+def test_an_altered_address_is_refused(files: LocalFiles) -> None:
+    """Another key, a later end, any other signature."""
+    key, ends, signature = parts(files.url(KEY))
+    later = str(int(ends) + DAY)
+    other = parts(files.url("0123456789abcdef/320.jpg"))
+    for altered in (
+        ("0123456789abcdef/320.jpg", ends, signature),
+        (KEY.replace("0", "1"), ends, signature),
+        (key, later, signature),
+        (key, ends, other[2]),
+        (key, f"0{ends}", signature),
+        (key, f"+{ends}", signature),
+        (key, f" {ends}", signature),
+        (key, f"{ends}.0", signature),
+        (key, f"{ends}\n", signature),
+        (key, "".join(chr(ord(digit) + 0xFEE0) for digit in ends), signature),
+        (key, "-1", signature),
+        (key, "", signature),
+        (key, "9" * 11, signature),
+        (key, "9" * 5000, signature),
+        (key, ends, ""),
+        (key, ends, signature[:-1]),
+        (key, ends, signature + "="),
+        (key, ends, signature.swapcase()),
+        (key, ends, "é" * 24),
+        (key, ends, "\ud800"),
+    ):
+        assert not files.allows(*altered), altered
+    assert files.allows(key, ends, signature)
+
+
+def test_every_character_of_a_signature_counts(files: LocalFiles) -> None:
+    """None can be changed."""
+    key, ends, signature = parts(files.url(KEY))
+    assert len(signature) == 24
+    for place, character in enumerate(signature):
+        wrong = "A" if character != "A" else "B"
+        assert not files.allows(key, ends, signature[:place] + wrong + signature[place + 1 :])
+
+
+def test_another_secret_signs_otherwise(files: LocalFiles, folder: Path, clock: Clock) -> None:
+    """Who knows the scheme only cannot make an address."""
+    other = LocalFiles(folder, secret=SECRET[:-1], clock=clock)
+    assert not other.allows(*parts(files.url(KEY)))
+
+
+# ---- a disk that is full, or gone
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of one megabyte: a real one, where we may mount it, else a limit that the kernel sets on this process."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.fail("this test mounts a tmpfs of one megabyte: run it as root, or inside `unshare --map-root-user -m`")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.mark.gen_test
+async def test_a_full_disk_is_told_and_leaves_nothing(small_disk: Path, tmp_path: Path, clock: Clock) -> None:
+    """No part of the file that did not fit; what was there stays, and what is deleted makes room."""
+    files = LocalFiles(small_disk / "media", secret=SECRET, clock=clock)
+    large, small = a_file(tmp_path / "large", bytes(700_000)), a_file(tmp_path / "small", b"small")
+    await files.put("f/1.jpg", large, "image/jpeg")
+    for _ in range(3):
+        with pytest.raises(NoSpace, match="no room left"):
+            await files.put("g/2.jpg", large, "image/jpeg")
+        with pytest.raises(NotFound):
+            await content(files, "g/2.jpg")
+    await files.put("g/3.jpg", small, "image/jpeg")
+    assert [path for path in everything(small_disk / "media") if path.endswith("jpg") or "/." in path] == [
+        "f/1.jpg",
+        "g/3.jpg",
+    ]
+    await files.check()
+    fill = small_disk / "fill"
+    with pytest.raises(OSError, match="No space left"), fill.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    with pytest.raises(NoSpace, match="no room left"):
+        await files.check()
+    assert await content(files, "f/1.jpg") == bytes(700_000)
+    await files.delete(["f/1.jpg"])
+    await files.check()
+    await files.put("g/2.jpg", large, "image/jpeg")
+
+
+@pytest.mark.gen_test
+async def test_a_folder_that_cannot_be_used_is_unavailable(folder: Path, picture: Path, clock: Clock) -> None:
+    """The sentence tells why, but not where on the server."""
+    files = LocalFiles(folder, secret=SECRET, clock=clock)
+    folder.rmdir()
+    folder.write_bytes(b"not a folder")
+    with pytest.raises(Unavailable, match="cannot be used") as caught:
+        await files.put(KEY, picture, "image/jpeg")
+    assert str(folder) not in str(caught.value)
+    with pytest.raises(Unavailable):
+        await files.check()
+    with pytest.raises(NotFound):
+        await content(files, KEY)
+    await files.delete([KEY])
