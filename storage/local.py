@@ -26,7 +26,7 @@ from storage.errors import NoSpace, NotFound, Unavailable
 DAY = 86_400
 CHUNK = 256 * 1024
 KEY = re.compile(r"[a-z0-9][a-z0-9_-]*(/[a-z0-9_-]+)*(\.[a-z0-9]+)?")
-FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of the disk, the user's share of it, or `ulimit -f`
 ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 NO_FILE = "There is no such file."
 
@@ -134,8 +134,11 @@ class LocalFiles:
 
     def _delete(self, paths: list[Path]) -> None:
         for path in paths:
-            with suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            try:
                 path.unlink()
+            except OSError as error:
+                if error.errno not in ABSENT:
+                    raise
             for left in path.parent.glob(f".{path.name}.*"):  # by a put that a crash cut short
                 left.unlink(missing_ok=True)
         for folder in {path.parent for path in paths}:

@@ -3,6 +3,7 @@
 It must not know what is kept in which collection.
 """
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ Database = AsyncIOMotorDatabase[Document]
 # With w=1 and no journal, `kill -9` of mongod lost hundreds of acknowledged writes; with both, none.
 DURABLE = WriteConcern("majority", j=True, wtimeout=10_000)
 SELECTION_TIMEOUT = 3_000  # ms to wait for a database that is away: longer than our own mongod needs to restart
+GLANCE = 0.25  # seconds
 OUT_OF_DISK_SPACE = 14031  # error code of mongod
 
 log = logging.getLogger("dreamlog.mongo")
@@ -74,9 +76,11 @@ class Mongo:
         self._client.close()
 
     async def answers(self) -> bool:
-        """Can it take writes now?"""
+        """Can it take writes now? Known to be away, it is asked only for a moment, which also has it looked for."""
+        known = self._client.delegate.topology_description.has_writable_server()
         try:
-            hello = await self.database.command("hello", maxTimeMS=1000)
-        except PyMongoError:
+            async with asyncio.timeout(None if known else GLANCE):
+                hello = await self.database.command("hello", maxTimeMS=1000)
+        except (PyMongoError, TimeoutError):
             return False
         return bool(hello.get("isWritablePrimary"))

@@ -4,7 +4,6 @@ It must not know what an image is, nor who asks.
 """
 
 import asyncio
-import errno
 import hashlib
 import secrets
 import shutil
@@ -16,7 +15,7 @@ from os import fsync
 from pathlib import Path
 
 from storage.errors import NoSpace
-from storage.local import sync
+from storage.local import FULL, sync
 
 RESERVE = 64 * 1024 * 1024  # bytes of disk that uploads leave to the database and to the variants
 WRITE_SIZE = 256 * 1024  # bytes gathered before they are written, because each write is a hop to a thread
@@ -115,6 +114,6 @@ async def _in_thread(step: Callable[[], None]) -> None:
     try:
         await asyncio.to_thread(step)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             raise NoSpace(NO_ROOM) from error
         raise

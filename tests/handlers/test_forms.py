@@ -76,7 +76,7 @@ def test_a_text_is_a_text(field: str, value: Any) -> None:
     assert refused(forms.fields, {field: value}) == [(field, "must be a text")]
 
 
-@pytest.mark.parametrize("half", ["\ud83d", "\ude34", "a\udfffb"])
+@pytest.mark.parametrize("half", ["\ud83d", "a\udfffb"])
 @pytest.mark.parametrize("field", ["title", "content", "mood", "tags"])
 def test_half_a_surrogate_pair_is_refused(field: str, half: str) -> None:
     """A text cut in the middle of an emoji, which UTF-8 and MongoDB cannot hold."""

@@ -1,8 +1,13 @@
 """Dreams and jobs on a database of the test's own, with a clock that the test sets and a record of what was told."""
 
-from collections.abc import Awaitable, Callable
+import os
+import resource
+import subprocess
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +17,7 @@ from tornado.ioloop import IOLoop
 
 from storage.dreams import Dreams
 from storage.jobs import Jobs
-from storage.model import Draft, Dream, Image, Upload
+from storage.model import Dream, Image, Upload
 from storage.turns import Turns
 
 Database = AsyncIOMotorDatabase[dict[str, Any]]
@@ -75,6 +80,56 @@ def uploads(number: int) -> list[Upload]:
     return [upload() for _ in range(number)]
 
 
+def mode(path: Path) -> int:
+    """Who may do what with it."""
+    return path.stat().st_mode & 0o777
+
+
+class SmallDisk:
+    """A disk of one megabyte, mounted; where we may not mount, a folder in which the kernel lets no file be larger."""
+
+    SIZE = 1 << 20
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.folder = folder
+        self.too_large = folder.with_suffix(".source")  # beside it, a file that does not fit
+        with self.too_large.open("wb") as file:
+            os.truncate(file.fileno(), self.SIZE + 1)
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={self.SIZE}", "tmpfs", str(folder)]
+        self._mounted = os.geteuid() == 0 and subprocess.run(mount, capture_output=True, check=False).returncode == 0
+        self._limit(self.SIZE)
+
+    def fill(self) -> None:
+        """Not a byte more."""
+        self._limit(0)
+        if self._mounted:
+            with suppress(OSError), (self.folder / "fill").open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(4096))
+
+    def empty(self) -> None:
+        self._limit(self.SIZE)
+        (self.folder / "fill").unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        self._limit(resource.getrlimit(resource.RLIMIT_FSIZE)[1])
+        if self._mounted:
+            subprocess.run(["umount", "-l", str(self.folder)], check=True)
+
+    def _limit(self, size: int) -> None:
+        if not self._mounted:
+            _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    disk = SmallDisk(tmp_path / "disk")
+    yield disk
+    disk.remove()
+
+
 async def document(database: Database, dream: Dream) -> dict[str, Any]:
     """As it lies in MongoDB."""
     found = await database["dreams"].find_one({"_id": ObjectId(dream.id)})
@@ -92,6 +147,3 @@ async def profiled(database: Database, command: str, call: Callable[[], Awaitabl
     [record] = records
     found: dict[str, Any] = record
     return found
-
-
-__all__ = ["ADA", "BOB", "DAY", "Clock", "Database", "Draft", "Told", "document", "profiled", "upload", "uploads"]

@@ -1,0 +1,31 @@
+"""What can go wrong with what is kept: a small tree, and an answer for each of its leaves."""
+
+import re
+
+import pytest
+
+from handlers.base import STATUSES
+from storage import errors
+from storage.errors import Error
+
+KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Error)]
+
+
+def test_the_tree_in_the_docstring_is_the_tree() -> None:
+    """Each kind of error stands in it, below the root."""
+    drawn = re.findall(r"^[├└]── (\w+)", errors.__doc__ or "", re.MULTILINE)
+    assert drawn == [kind.__name__ for kind in KINDS if kind is not Error]
+    assert all(kind.__bases__ == (Error,) for kind in KINDS if kind is not Error)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind is not Error])
+def test_each_error_has_its_answer(kind: type[Error]) -> None:
+    """None of them ends as "something went wrong"."""
+    assert 400 <= STATUSES[kind] < 600
+    assert STATUSES[kind] != 500
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_error_carries_its_sentence(kind: type[Error]) -> None:
+    """As its text."""
+    assert str(kind("There is no such dream.")) == "There is no such dream."

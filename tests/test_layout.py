@@ -1,0 +1,174 @@
+"""The house rules that can be checked by reading: who imports whom, what is tested where, what the documents name."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from storage.model import FAILURES
+
+ROOT = Path(__file__).parents[1]
+ORDER = ["config", "storage", "processing", "handlers", "server"]  # each may import what stands left of it, and its own
+PURE = [
+    "storage/model.py",
+    "storage/errors.py",
+    "processing/formats.py",
+    "handlers/forms.py",
+    "handlers/views.py",
+    "handlers/session.py",
+    "handlers/tokens.py",
+]
+
+# Modules that only join others: what they promise shows from outside, on a whole server.
+JOURNEYS = {
+    "server.py": "test_stop.py",  # starts, serves, drains
+    "handlers/routes.py": "test_dreams.py",  # a row that is missing or wrong fails every journey
+    "handlers/base.py": "test_bad_input.py",  # every error's one way out
+    "handlers/upload.py": "test_uploads.py",  # parts while they stream, limits, cut connections
+    "handlers/dreams.py": "test_dreams.py",  # made, listed, changed, deleted
+    "handlers/images.py": "test_pictures.py",  # added, removed, tried again, read as they were sent
+    "handlers/media.py": "test_media.py",  # signed addresses, ranges, caching
+    "handlers/health.py": "test_stop.py",  # ready, and not ready any more
+    "processing/pipeline.py": "test_crashes.py",  # kill -9 of workers, database and server
+    "processing/janitor.py": "test_uploads.py",  # nothing is left behind
+}
+# The interface is tested where it is kept: a suite for every storage.
+ELSEWHERE = {"storage/files.py": "storage/test_local.py"}
+
+
+def modules() -> list[str]:
+    packages = [path for name in ORDER[1:-1] for path in sorted((ROOT / name).glob("**/*.py"))]
+    return [str(path.relative_to(ROOT)) for path in [ROOT / "config.py", *packages, ROOT / "server.py"]]
+
+
+def files_of_tests() -> list[str]:
+    return sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").glob("**/*.py"))
+
+
+def tree(module: str) -> ast.Module:
+    return ast.parse((ROOT / module).read_text("utf-8"), module)
+
+
+def imports(node: ast.AST) -> Iterator[str]:
+    """The dotted names of what is imported anywhere below `node`."""
+    for each in ast.walk(node):
+        if isinstance(each, ast.Import):
+            yield from (alias.name for alias in each.names)
+        elif isinstance(each, ast.ImportFrom):
+            assert each.level == 0, "imports are absolute"
+            # `from processing import formats` is an import of processing.formats.
+            whole = [f"{each.module}.{alias.name}" for alias in each.names] if each.module in ORDER else []
+            yield from whole or [str(each.module)]
+
+
+def roots(module: str) -> set[str]:
+    return {name.partition(".")[0] for name in imports(tree(module))}
+
+
+def home(module: str) -> str:
+    """The package, or the module that is one by itself."""
+    return module.partition("/")[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("module", modules())
+def test_a_module_imports_only_what_stands_left_of_it(module: str) -> None:
+    """config <- storage <- processing <- handlers <- server."""
+    allowed = ORDER[: ORDER.index(home(module)) + 1]
+    assert not (roots(module) & set(ORDER)) - set(allowed)
+
+
+def test_nothing_imports_the_server() -> None:
+    """It is started, also by the tests."""
+    assert [module for module in modules() + files_of_tests() if "server" in roots(module)] == []
+
+
+def test_no_two_modules_import_each_other() -> None:
+    """Also inside a package there is an order."""
+    ours = {module.removesuffix(".py").replace("/", "."): module for module in modules()}
+    left = {name: {found for found in imports(tree(module)) if found in ours} for name, module in ours.items()}
+    while free := [name for name, needs in left.items() if not needs]:
+        left = {name: needs - set(free) for name, needs in left.items() if name not in free}
+    assert left == {}
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_a_pure_module_knows_no_machinery(module: str) -> None:
+    """No database, no web server, no files: values in, values out."""
+    assert not roots(module) & {"motor", "pymongo", "bson", "tornado", "aiofiles", "oss2", "asyncio", "socket"}
+
+
+def test_only_storage_knows_the_database() -> None:
+    """And there only the modules whose business it is."""
+    knows = {module for module in modules() if roots(module) & {"motor", "pymongo", "bson"}}
+    assert knows == {f"storage/{name}.py" for name in ("mongo", "mongod", "dreams", "jobs", "users")}
+
+
+def test_only_handlers_and_the_server_know_the_web() -> None:
+    """What is stored or rendered does not know for whom."""
+    assert {home(module) for module in modules() if "tornado" in roots(module)} <= {"handlers", "server"}
+
+
+def test_the_child_process_loads_little() -> None:
+    """render.py is imported by each worker: the standard library, the decoders, and the list of formats."""
+    found = set(imports(tree("processing/render.py")))
+    foreign = {name for name in found if name.partition(".")[0] not in sys.stdlib_module_names}
+    assert foreign <= {"PIL", "pillow_heif", "processing.formats"}
+    assert not set(imports(tree("processing/formats.py"))) & {"PIL", "pillow_heif"}
+
+
+@pytest.mark.parametrize("module", modules())
+def test_imports_stand_at_the_top(module: str) -> None:
+    """None is hidden inside a function."""
+    functions = [each for each in ast.walk(tree(module)) if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)]
+    assert [name for function in functions for name in imports(function)] == []
+
+
+@pytest.mark.parametrize("module", modules() + [test for test in files_of_tests() if not test.endswith("__init__.py")])
+def test_a_module_says_what_it_is_for(module: str) -> None:
+    """In the first line of its docstring, a sentence."""
+    docstring = ast.get_docstring(tree(module)) or ""
+    assert docstring.partition("\n")[0].endswith((".", ":", "?"))
+
+
+@pytest.mark.parametrize("module", [module for module in modules() if not module.endswith("__init__.py")])
+def test_a_module_has_its_tests(module: str) -> None:
+    """A file of its own in the same place under tests/, or a journey through the whole server."""
+    folder, _, name = module.rpartition("/")
+    expected = ELSEWHERE.get(module) or (
+        f"journeys/{JOURNEYS[module]}" if module in JOURNEYS else f"{folder}/test_{name}"
+    )
+    found = ROOT / "tests" / expected.lstrip("/")
+    assert found.exists()
+    assert "def test_" in found.read_text("utf-8")
+
+
+def test_what_has_moved_is_not_looked_for_in_its_old_place() -> None:
+    """The two lists above name modules that exist."""
+    assert set(JOURNEYS) | set(ELSEWHERE) | set(PURE) <= set(modules())
+
+
+def test_a_test_tests_something_that_is_there() -> None:
+    """No file is left of a module that has gone."""
+    mirrored = [
+        test for test in files_of_tests() if test.rpartition("/")[2].startswith("test_") and "/journeys/" not in test
+    ]
+    sources = [test.removeprefix("tests/").replace("test_", "", 1) for test in mirrored]
+    assert set(sources) - set(modules()) == {"layout.py"}
+
+
+@pytest.mark.parametrize("module", [test for test in files_of_tests() if "/test_" in test])
+def test_each_test_reads_as_a_sentence(module: str) -> None:
+    """Its docstring is one line that ends like one."""
+    for each in ast.walk(tree(module)):
+        if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef) and each.name.startswith("test_"):
+            docstring = ast.get_docstring(each) or ""
+            assert docstring.endswith((".", "!", "?", "`", '"')), each.name
+            assert "\n" not in docstring, each.name
+
+
+@pytest.mark.parametrize("code", FAILURES)
+def test_each_failure_is_documented(code: str) -> None:
+    """Clients switch on the codes; docs/api.md is where they are looked up."""
+    assert f"`{code}`" in (ROOT / "docs" / "api.md").read_text("utf-8")
