@@ -25,6 +25,7 @@ from storage.staging import Part, Staging
 
 FIELDS = ("title", "content", "dreamed_at", "mood", "lucidity", "tags", "positions")
 KEY_LENGTH = 255
+TEXT_FIELDS = 1000  # in one form: tags and positions are repeated
 TEXT_LIMIT = JSON_LIMIT  # bytes of all text fields together
 
 
@@ -92,6 +93,8 @@ class Upload:
     def _text_event(self, field: str, what: str, data: bytes) -> None:
         if what == "start":
             self._text = bytearray()
+            if sum(map(len, self.fields.values())) >= TEXT_FIELDS:
+                raise Problem(413, f"There may be at most {TEXT_FIELDS} text fields.")
         elif what == "data" and self._text is not None:
             self._text += data
             self._text_size += len(data)

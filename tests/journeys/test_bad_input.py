@@ -10,7 +10,7 @@ from motor.motor_asyncio import AsyncIOMotorDatabase
 from tornado.httpclient import HTTPResponse
 
 from tests import photos
-from tests.client import BOUNDARY, MULTIPART, Api, Server, multipart
+from tests.client import BOUNDARY, MULTIPART, Api, Server, multipart, settings
 
 CASES: list[tuple[str, bytes, int, str]] = [  # what, body, status, a field of `errors` or a word of `detail`
     ("a text that calls itself a picture", multipart(b"not a picture", title="t"), 415, "JPEG"),
@@ -31,6 +31,7 @@ CASES: list[tuple[str, bytes, int, str]] = [  # what, body, status, a field of `
     ("too many tags", multipart(title="t", tags=[f"t{n}" for n in range(21)]), 422, "tags"),
     ("a field that does not exist", multipart(title="t", colour="red"), 422, "colour"),
     ("a title given twice", multipart(title=["a", "b"]), 422, "title"),
+    ("more fields than a form needs", multipart(tags=[""] * 1001), 413, "1000"),
     ("an empty dream", multipart(), 422, "title"),
     ("a body that is no form", b"hello", 400, "multipart"),
     ("a form that ends early", multipart(photos.small_jpeg(1), title="t")[:-60], 400, "ends"),
@@ -86,7 +87,7 @@ async def test_every_bad_body_gets_its_answer(
 @pytest.mark.gen_test
 async def test_what_is_not_there_or_not_allowed(data: Path, mongodb_uri: str) -> None:
     """404, 405 and 401 are problems as well, and a stranger's dream looks like none."""
-    async with Server(data, mongodb__uri=mongodb_uri, mongodb__database=data.parent.name) as server:
+    async with Server(data, **settings(data, mongodb_uri)) as server:
         async with Api(server.url) as ada, Api(server.url) as bob, Api(server.url) as nobody:
             await ada.sign_up("ada")
             await bob.sign_up("bob")
@@ -135,8 +136,7 @@ def body_for(method: str) -> bytes | None:
 @pytest.mark.gen_test
 async def test_rates_are_kept(data: Path, mongodb_uri: str) -> None:
     """Over the account's rate of images the answer is 429 with the seconds to wait, and nothing is kept."""
-    settings: dict[str, Any] = {"mongodb__uri": mongodb_uri, "mongodb__database": data.parent.name}
-    async with Server(data, **settings, limits__images=3) as server, Api(server.url) as api:
+    async with Server(data, **settings(data, mongodb_uri), limits__images=3) as server, Api(server.url) as api:
         await api.sign_up()
         first = await api.dream(photos.small_jpeg(1), photos.small_jpeg(2))
         response = await api.call(

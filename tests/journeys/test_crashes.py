@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests import photos
-from tests.client import Api, Json, Server, Socket, until
+from tests.client import Api, Json, Server, Socket, settings, until
 
 WORKER = "multiprocessing.forkserver"
 
@@ -120,8 +120,7 @@ async def all_ids(api: Api) -> set[str]:
 @pytest.mark.gen_test
 async def test_kill_9_of_a_worker_costs_one_image_one_try(data: Path, mongodb_uri: str) -> None:
     """The image whose worker was killed is tried again; the others do not notice."""
-    settings: dict[str, Any] = {"mongodb__uri": mongodb_uri, "mongodb__database": data.parent.name}
-    async with Server(data, **settings, images__workers=2) as server, Api(server.url) as api:
+    async with Server(data, **settings(data, mongodb_uri), images__workers=2) as server, Api(server.url) as api:
         await api.sign_up()
         dream = await api.dream(*[photos.phone_jpeg(orientation=o) for o in (1, 2, 3, 4, 5, 6, 7, 8)])
         async with Socket.of(api, dream["id"]) as socket:
@@ -140,8 +139,7 @@ async def test_kill_9_of_a_worker_costs_one_image_one_try(data: Path, mongodb_ur
 @pytest.mark.gen_test
 async def test_an_image_that_kills_its_worker_fails_by_itself(data: Path, mongodb_uri: str) -> None:
     """After three tries it is `crashed`, and it held up nobody."""
-    settings: dict[str, Any] = {"mongodb__uri": mongodb_uri, "mongodb__database": data.parent.name}
-    async with Server(data, **settings, images__workers=1) as server, Api(server.url) as api:
+    async with Server(data, **settings(data, mongodb_uri), images__workers=1) as server, Api(server.url) as api:
         await api.sign_up()
         # Nothing in a file makes the libraries crash that we know of, so the test is what crashes this one.
         poison = await api.dream(photos.slow_png())
@@ -177,8 +175,10 @@ def _folders(server: Server) -> list[str]:
 @pytest.mark.gen_test
 async def test_an_image_that_hangs_its_worker_fails_by_itself(data: Path, mongodb_uri: str) -> None:
     """After three tries it is `timed_out`; what came after it was done long before."""
-    settings: dict[str, Any] = {"mongodb__uri": mongodb_uri, "mongodb__database": data.parent.name}
-    async with Server(data, **settings, images__workers=1, images__time_limit=0.3) as server, Api(server.url) as api:
+    async with (
+        Server(data, **settings(data, mongodb_uri), images__workers=1, images__time_limit=0.3) as server,
+        Api(server.url) as api,
+    ):
         await api.sign_up()
         hanging = await api.dream(photos.slow_png())
         others = [await api.dream(photos.small_jpeg(n)) for n in range(5)]

@@ -1,16 +1,11 @@
 """Dreams over HTTP: written, read, searched, changed, deleted; and the account they belong to."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests import photos
-from tests.client import Api, Server, Socket, until
-
-
-def settings(data: Path, uri: str, **more: object) -> dict[str, Any]:
-    return {"mongodb__uri": uri, "mongodb__database": data.parent.name, **more}
+from tests.client import Api, Server, Socket, settings, until
 
 
 @pytest.mark.gen_test

@@ -2,16 +2,11 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests import photos
-from tests.client import Api, Server
-
-
-def settings(data: Path, uri: str, **more: object) -> dict[str, Any]:
-    return {"mongodb__uri": uri, "mongodb__database": data.parent.name, **more}
+from tests.client import Api, Server, settings
 
 
 @pytest.mark.gen_test

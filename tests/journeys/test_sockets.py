@@ -8,11 +8,7 @@ import pytest
 from tornado.httpclient import HTTPClientError
 
 from tests import photos
-from tests.client import Api, Server, Socket
-
-
-def settings(data: Path, uri: str, **more: object) -> dict[str, Any]:
-    return {"mongodb__uri": uri, "mongodb__database": data.parent.name, **more}
+from tests.client import Api, Server, Socket, settings
 
 
 @pytest.mark.gen_test

@@ -4,12 +4,11 @@ import asyncio
 import signal
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests import photos
-from tests.client import ROOT, Api, Server, Socket, multipart, until
+from tests.client import ROOT, Api, Server, Socket, multipart, settings, until
 
 
 async def output_of(*arguments: str, **environment: str) -> tuple[int, str]:
@@ -64,9 +63,8 @@ async def test_sigterm_with_no_time_hands_everything_back(data: Path) -> None:
 @pytest.mark.gen_test
 async def test_an_upload_under_way_is_answered_before_the_stop(data: Path, mongodb_uri: str) -> None:
     """A stop waits for requests that have begun, and takes no new ones."""
-    settings: dict[str, Any] = {"mongodb__uri": mongodb_uri, "mongodb__database": data.parent.name}
     body = multipart(photos.phone_jpeg(), title="last")
-    async with Server(data, **settings) as server, Api(server.url) as api:
+    async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
         await api.sign_up()
         host, _, port = server.url.removeprefix("http://").partition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
@@ -118,7 +116,7 @@ async def test_wrong_settings_are_all_named_at_once(data: Path) -> None:
 @pytest.mark.gen_test
 async def test_a_second_server_on_the_same_data_is_refused(data: Path, mongodb_uri: str) -> None:
     """Two servers on one folder would take each other's work; the second says so. So does one whose port is taken."""
-    async with Server(data, mongodb__uri=mongodb_uri, mongodb__database=data.parent.name) as server:
+    async with Server(data, **settings(data, mongodb_uri)) as server:
         code, said = await output_of("run", "--data", str(data), "--port", "0", DREAMLOG_MONGODB__URI=mongodb_uri)
         assert code == 1
         assert "Another Dreamlog is running" in said
@@ -133,8 +131,7 @@ async def test_a_second_server_on_the_same_data_is_refused(data: Path, mongodb_u
 @pytest.mark.gen_test
 async def test_the_log_has_nothing_private(data: Path, mongodb_uri: str) -> None:
     """Neither token nor password, text, search or file name; a line for each request and image, joined by the dream."""
-    settings: dict[str, Any] = {"mongodb__uri": mongodb_uri, "mongodb__database": data.parent.name}
-    async with Server(data, **settings) as server, Api(server.url) as api:
+    async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
         await api.sign_up(password="hunter2 hunter2")
         dream = await api.dream(photos.small_jpeg(1), title="secret title", content="secret words", tags=["secret tag"])
         dream = await api.finished(dream["id"])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests import photos
-from tests.client import BOUNDARY, MULTIPART, WITHIN, Api, Server, Socket, multipart, until
+from tests.client import BOUNDARY, MULTIPART, WITHIN, Api, Server, Socket, multipart, settings, until
 
 
 class Raw:
@@ -45,10 +45,6 @@ class Raw:
             head = (await self.reader.readuntil(b"\r\n\r\n")).decode()
             length = next(int(line.split(":")[1]) for line in head.splitlines() if line.startswith("Content-Length"))
             return int(head.split()[1]), json.loads(await self.reader.readexactly(length))
-
-
-def settings(data: Path, uri: str, **more: object) -> dict[str, Any]:
-    return {"mongodb__uri": uri, "mongodb__database": data.parent.name, **more}
 
 
 @pytest.mark.gen_test

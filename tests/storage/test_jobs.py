@@ -520,10 +520,11 @@ async def test_a_start_takes_back_what_an_earlier_run_left(dreams: Dreams, jobs:
 @pytest.mark.gen_test
 async def test_a_servers_name_is_no_pattern(dreams: Dreams, jobs: Jobs) -> None:
     """Nor the beginning of another's."""
-    await made(dreams, 3)
-    for server in ("a.c", "a.cd", "abc"):
+    await made(dreams, 4)
+    for server in ("a.c", "a.cd", "abc", "a+c"):
         await claimed(jobs, server=server)
     assert [job.image.id for job in await jobs.abandoned("a.c")] == [1]
+    assert [job.image.id for job in await jobs.abandoned("a+c")] == [4]
     assert await jobs.abandoned("a") == []
     assert await jobs.abandoned(".*") == []
 
