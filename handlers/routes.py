@@ -70,7 +70,7 @@ def routes(config: Config, p: Parts) -> list[url]:
         url(image, ImageHandler, dreams),
         url(image + r"/retry", RetryHandler, {**shown, "jobs": p.jobs}),
         url(image + r"/original", OriginalHandler, {**dreams, "files": p.files, "staging": p.staging}),
-        url(r"/ws/dream-images/(?:([^/]+)/?)?", DreamSocket, socket),
+        url(r"/ws/dream-images(?:/([^/]+)?/?)?", DreamSocket, socket),
         url(r"/healthz", HealthHandler),
         url(r"/readyz", ReadyHandler, {"checks": p.checks}),
     ]

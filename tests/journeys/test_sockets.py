@@ -61,6 +61,9 @@ async def test_many_dreams_on_one_connection(data: Path, mongodb_uri: str) -> No
         await bob.sign_up("bob")
         mine = [(await ada.json("POST", "/api/dreams", {"title": str(n)}, status=201))["id"] for n in range(3)]
         theirs = (await bob.json("POST", "/api/dreams", {"title": "t"}, status=201))["id"]
+        async with Socket(server.url, "/ws/dream-images", message=ada.access) as socket:
+            await socket.send({"type": "subscribe", "dream_ids": mine[:1]})
+            await socket.message("connection_established", dream_id=mine[0])
         async with Socket(server.url, "/ws/dream-images/", message=ada.access) as socket:
             await socket.send({"type": "subscribe", "dream_ids": [*mine, theirs]})
             for dream_id in mine:
