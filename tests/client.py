@@ -25,7 +25,7 @@ BOUNDARY = "dream-boundary-7f3a"
 Json = dict[str, Any]
 
 
-async def until(look: Callable[[], Any], what: str, *, within: float = WITHIN) -> Any:
+async def until(look: Callable[[], Any], what: str = "the condition holds", *, within: float = WITHIN) -> Any:
     """Ask `look` (plain or async) again and again until its answer is true, and return that."""
     deadline = time.monotonic() + within
     while True:
@@ -35,7 +35,7 @@ async def until(look: Callable[[], Any], what: str, *, within: float = WITHIN) -
         if answer:
             return answer
         assert time.monotonic() < deadline, f"not within {within} s: {what}"
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.01)
 
 
 def settings(data: Path, mongodb_uri: str, **more: object) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Self
 
@@ -27,19 +26,10 @@ from handlers.tokens import Tokens
 from handlers.websocket import MOST_WAITING, DreamSocket
 from storage.errors import NotFound, Unavailable
 from storage.model import Dream, State
+from tests.client import WITHIN, Json, until
 from tests.handlers.test_subscribers import dream, image
 
-WITHIN = 60.0  # seconds for anything to happen: far above what it takes, for slow machines
 BUSY = image(1, State.RENDERING)
-
-Json = dict[str, Any]
-
-
-async def until(look: Callable[[], Any], what: str) -> None:
-    deadline = time.monotonic() + WITHIN
-    while not look():
-        assert time.monotonic() < deadline, f"not within {WITHIN} s: {what}"
-        await asyncio.sleep(0.005)
 
 
 class Dreams:

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from pymongo.errors import PyMongoError
 
 from storage import mongod
 from storage.mongod import Mongod, MongodFailed, MongodMissing, find_mongod
+from tests.client import until
 
 ROOT = Path(mongod.__file__).parents[1]
 WITHIN = 30.0  # s; a condition usually holds within one
@@ -34,12 +34,6 @@ Dreams = AsyncIOMotorCollection[dict[str, Any]]
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "data" / "mongodb"
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(WITHIN):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 def alive(pid: int) -> bool:
