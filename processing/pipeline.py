@@ -108,7 +108,11 @@ class Pipeline:
 
     async def _rescan(self) -> None:
         await asyncio.sleep(RESCAN)
+        # After a laptop's sleep every lease has run out; what we still have in hand is not abandoned, only late.
+        held = {(job.dream.id, job.image.lease_owner) for job in self._in_hand.values()}
         for job in await self._jobs.abandoned():
+            if (job.dream.id, job.image.lease_owner) in held:
+                continue
             log.warning("dream=%s image=%d: its lease ran out", job.dream.id, job.image.id)
             await self._failed(job, "crashed")
         for owner in await self._jobs.owners_waiting():

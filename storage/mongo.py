@@ -29,6 +29,7 @@ Database = AsyncIOMotorDatabase[Document]
 DURABLE = WriteConcern("majority", j=True, wtimeout=10_000)
 SELECTION_TIMEOUT = 3_000  # ms to wait for a database that is away: longer than our own mongod needs to restart
 GLANCE = 0.25  # seconds
+REFUSED = (13, 18)  # Unauthorized, AuthenticationFailed
 OUT_OF_DISK_SPACE = 14031  # error code of mongod
 
 log = logging.getLogger("dreamlog.mongo")
@@ -45,6 +46,9 @@ def answering() -> Iterator[None]:
     except OperationFailure as error:
         if error.code == OUT_OF_DISK_SPACE:
             raise NoSpace("There is no room left on the server's disk.") from error
+        if error.code in REFUSED:
+            # Without its cause, which names the user.
+            raise Unavailable("The database refuses the name or the password in mongodb.uri.") from None
         raise
 
 

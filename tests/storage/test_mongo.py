@@ -38,6 +38,14 @@ def test_a_database_that_does_not_answer_is_unavailable(failure: Exception) -> N
     assert caught.value.__cause__ is failure
 
 
+@pytest.mark.parametrize("code", [13, 18])
+def test_refused_credentials_are_said_plainly(code: int) -> None:
+    """Without the cause, in which the driver names the user."""
+    with pytest.raises(Unavailable, match="refuses the name or the password") as caught, answering():
+        raise driver.OperationFailure("Authentication failed for ada", code)
+    assert caught.value.__cause__ is None
+
+
 def test_a_full_disk_is_no_space() -> None:
     """As mongod calls it."""
     with pytest.raises(NoSpace, match="no room left"), answering():

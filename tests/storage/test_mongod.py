@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -54,15 +54,14 @@ def dreams_in(server: Mongod) -> Dreams:
 
 async def write(server: Mongod, number: int) -> None:
     dreams = dreams_in(server)
-    await dreams.insert_one({"_id": number})
-    dreams.database.client.close()
+    with closing(dreams.database.client):
+        await dreams.insert_one({"_id": number})
 
 
 async def read(server: Mongod) -> set[int]:
     dreams = dreams_in(server)
-    numbers = {dream["_id"] async for dream in dreams.find()}
-    dreams.database.client.close()
-    return numbers
+    with closing(dreams.database.client):
+        return {dream["_id"] async for dream in dreams.find()}
 
 
 def a_script(path: Path, text: str) -> Path:
