@@ -17,7 +17,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import VerifyMismatchError
 
 from handlers import views
-from handlers.base import ApiHandler, Problem
+from handlers.base import CHALLENGE, ApiHandler, Problem
 from handlers.limits import Limits
 from handlers.tokens import SIGNED_OUT, InvalidToken
 from storage.dreams import Dreams
@@ -32,7 +32,6 @@ LONGEST_NAME = 64
 PASSWORD = range(8, 1025)  # code points
 COOKIE = "dreamlog_refresh"
 COOKIE_PATH = "/api/auth"
-CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
 
 class Passwords:

@@ -187,7 +187,7 @@ class ApiHandler(RequestHandler):
     def _authenticated(self) -> Caller:
         scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
-            raise Problem(401, "This needs the header `Authorization: Bearer <access token>`.", headers=_CHALLENGE)
+            raise Problem(401, "This needs the header `Authorization: Bearer <access token>`.", headers=CHALLENGE)
         return self.tokens.caller(token.strip(), time.time())
 
     def _allow_origin(self) -> None:
@@ -210,7 +210,7 @@ class ApiHandler(RequestHandler):
             case Invalid():
                 return Problem(422, str(error), errors=error.errors)
             case InvalidToken():
-                return Problem(401, str(error), headers=_CHALLENGE)
+                return Problem(401, str(error), headers=CHALLENGE)
             case Error():
                 code = next((code for kind, code in STATUSES.items() if isinstance(error, kind)), 500)
                 return Problem(code, str(error), headers={"Retry-After": "2"} if code == 503 else None)
@@ -271,7 +271,7 @@ class ApiHandler(RequestHandler):
         raise Problem(413, f"The body may have at most {JSON_LIMIT} bytes.")
 
 
-_CHALLENGE = {"WWW-Authenticate": "Bearer"}
+CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
 
 def _body_length(headers: HTTPHeaders) -> int:
