@@ -9,6 +9,7 @@ from config import Config
 from handlers.access import Access
 from handlers.auth import Login, Logout, Me, Passwords, Refresh, Register, SignedOut
 from handlers.dreams import Addresses, DreamHandler, DreamsHandler
+from handlers.events import EventsHandler
 from handlers.health import Check, HealthHandler, ReadyHandler
 from handlers.images import ImageHandler, ImagesHandler, OriginalHandler, RetryHandler
 from handlers.limits import Limits
@@ -49,6 +50,7 @@ def routes(config: Config, p: Parts) -> list[url]:
     signing_in = {**api, "users": p.users, "passwords": p.passwords, "limits": p.limits}
     dreams = {**api, "dreams": p.dreams}
     shown = {**dreams, "addresses": p.addresses}
+    listening = {**dreams, "subscribers": p.subscribers}
     uploads = {**shown, "staging": p.staging, "allowed": config.images, "limits": p.limits}
     socket = {
         "access": p.access,
@@ -65,7 +67,8 @@ def routes(config: Config, p: Parts) -> list[url]:
         url(r"/api/auth/logout", Logout, accounts),
         url(r"/api/me", Me, {**accounts, "dreams": p.dreams}),
         url(r"/api/dreams", DreamsHandler, uploads),
-        url(r"/api/dreams/([^/]+)", DreamHandler, shown),
+        url(r"/api/dreams/([^/]+)", DreamHandler, {**listening, "addresses": p.addresses}),
+        url(r"/api/dreams/([^/]+)/events", EventsHandler, {**listening, "settings": config.websocket}),
         url(r"/api/dreams/([^/]+)/images", ImagesHandler, uploads),
         url(image, ImageHandler, dreams),
         url(image + r"/retry", RetryHandler, {**shown, "jobs": p.jobs}),
