@@ -105,6 +105,7 @@ class Images:
     time_limit: Seconds = 60.0
     format: Literal["jpeg", "webp", "avif"] = "jpeg"
     quality: Annotated[int, Meta(ge=0, le=100)] = 0
+    effort: Annotated[int, Meta(ge=0, le=6)] = 0
     max_bytes: Annotated[int, Meta(ge=1)] = 50_000_000
     max_per_dream: Annotated[int, Meta(ge=1, le=500)] = 50
     max_pixels: Annotated[int, Meta(ge=1)] = 100_000_000

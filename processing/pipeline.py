@@ -58,7 +58,8 @@ class Pipeline:
         self._folder = folder
         self._drain_left = drain_left
         # Variants of equal uploads are equal when all of this is.
-        self._recipe = f"{RECIPE} {settings.format} {settings.quality} {max(SIZES)} {settings.keep_originals}"
+        made = f"{RECIPE} {settings.format} {settings.quality} {settings.effort}"
+        self._recipe = f"{made} {max(SIZES)} {settings.keep_originals}"
         self._waiting: dict[str, None] = {}  # owners who may have an image in line, the next to be served first
         self._woken = asyncio.Event()
         self._rendering = asyncio.Semaphore(workers.count)
@@ -197,6 +198,7 @@ class Pipeline:
             folder=str(folder),
             format=self._settings.format,
             quality=self._settings.quality,
+            effort=self._settings.effort,
             max_pixels=self._settings.max_pixels,
             max_frames=self._settings.max_frames,
             time_limit=self._settings.time_limit,

@@ -35,6 +35,7 @@ CLOSE = 0.92
 ANIMATION_PIXELS = 1_000_000_000  # of all frames together: about ten seconds of decoding
 KEPT_PIXELS = 150_000_000  # of all frames as they wait for the encoder, 4 bytes each; larger animations get smaller
 CPU_SECONDS = 5  # that an image may use beyond its wall time, in codecs that have threads
+EFFORT = {"jpeg": 0, "webp": 2, "avif": 1}  # beyond, each step costs more than its bytes are worth
 QUALITY = {"jpeg": 78, "webp": 85, "avif": 64}  # of equal sharpness to the eye (SSIMULACRA2 of about 79)
 EXTENSIONS = {"jpeg": "jpg", "webp": "webp", "avif": "avif"}
 PLACEHOLDER = 400  # characters, the data: address in all
@@ -60,6 +61,7 @@ class Order:
     folder: str  # an existing, empty folder for the variants
     format: str  # of stills without transparency: jpeg, webp or avif
     quality: int  # 1 to 100; 0: what suits the format
+    effort: int  # 1 to 6, of webp and avif; 0: what suits the format
     max_pixels: int  # width times height
     max_frames: int
     time_limit: float  # wall seconds, after which a timer kills this process
@@ -334,11 +336,11 @@ class _Saver:
         kind = self._order.format
         if image.mode == "RGBA" and kind == "jpeg":
             kind = "webp"
-        quality = self._order.quality or QUALITY[kind]
+        quality, effort = self._order.quality or QUALITY[kind], self._order.effort or EFFORT[kind]
         options: dict[str, dict[str, Any]] = {
             "jpeg": {"optimize": True, "subsampling": "4:2:0"},
-            "webp": {"method": 2},
-            "avif": {"speed": 9, "max_threads": 1, "icc_profile": b""},
+            "webp": {"method": effort},
+            "avif": {"speed": 10 - effort, "max_threads": 1, "icc_profile": b""},
         }
         self._save(name, image, "still", kind, quality=quality, **options[kind])
 

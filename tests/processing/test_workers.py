@@ -21,7 +21,7 @@ def order(folder: Path, name: str, content: bytes, **more: Any) -> Order:
     source.write_bytes(content)
     out.mkdir()
     limits: dict[str, Any] = {"max_pixels": 100_000_000, "max_frames": 600, "time_limit": 60.0}
-    return Order(source=str(source), folder=str(out), format="jpeg", quality=0, **(limits | more))
+    return Order(source=str(source), folder=str(out), format="jpeg", quality=0, effort=0, **(limits | more))
 
 
 @pytest.mark.gen_test
