@@ -6,20 +6,22 @@ It must not know what may be said when: the session decides that. Nor who else l
 import asyncio
 import contextlib
 import math
+import struct
 import time
 from asyncio import Future, Task, TimerHandle
-from collections.abc import Iterable
+from collections.abc import Awaitable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
+from tornado.iostream import StreamClosedError
 from tornado.log import app_log
-from tornado.websocket import WebSocketClosedError, WebSocketHandler
+from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketProtocol13
 
 import config
 from handlers.access import Access
 from handlers.session import Close, Join, Now, Output, Ping, Send, Session, Subscribe, Unsubscribe, language
-from handlers.subscribers import RESTARTING, Mailbox, Subscribers
+from handlers.subscribers import RESTARTING, Letter, Mailbox, Subscribers
 from handlers.tokens import Tokens
 from storage.dreams import NO_DREAM, Dreams
 from storage.errors import NotFound, Unavailable
@@ -27,6 +29,8 @@ from storage.errors import NotFound, Unavailable
 # Letters that may wait before we stop reading: who sends pings and takes no pongs feels it in their own socket, and
 # each ping of an honest client is still answered.
 MOST_WAITING = 64
+
+MOST_AT_ONCE = 16  # letters in one write: what is written can no longer be replaced by newer ones
 
 RETRY_AFTER = 30  # seconds, for one connection too many: in the meantime one that is dead is found out
 
@@ -45,6 +49,7 @@ class DreamSocket(WebSocketHandler):
         self._writer: Task[None] | None = None
         self._timer: TimerHandle | None = None
         self._closing: Close | None = None
+        self._writing = False
         self._loop = asyncio.get_running_loop()
         self._mailbox = Mailbox("", "", access.base_url(self.request), self._on_mail)
 
@@ -77,13 +82,17 @@ class DreamSocket(WebSocketHandler):
             self._leave()  # Tornado calls on_close only when open() has returned
             raise
 
-    async def on_message(self, message: str | bytes) -> None:
+    def on_message(self, message: str | bytes) -> Awaitable[None] | None:
+        """Most messages are answered at once; what is waited for costs a task of Tornado's."""
         if self._closing is None and self._mailbox.user and (wait := self.subscribers.take_message(self._mailbox.user)):
-            await self._follow(self._session.end("rate_limited", retry_after=math.ceil(wait)))
+            outputs = self._session.end("rate_limited", retry_after=math.ceil(wait))
         else:
-            await self._follow(self._session.received(message, self._now()))
-        if self._writer is not None and len(self._mailbox) >= MOST_WAITING:
-            await asyncio.wait((self._writer,))
+            outputs = self._session.received(message, self._now())
+        if self._writer is not None or any(isinstance(output, Subscribe) for output in outputs):
+            return self._follow(outputs)
+        self._do_all(outputs)
+        self._keep_time()
+        return None
 
     def on_pong(self, data: bytes) -> None:
         self._session.pong()
@@ -98,7 +107,7 @@ class DreamSocket(WebSocketHandler):
 
     # ---- doing what the session says
 
-    async def _follow(self, outputs: Iterable[Output]) -> None:
+    async def _follow(self, outputs: Sequence[Output]) -> None:
         self._keep_time()
         for output in outputs:
             if self._closing is not None:
@@ -108,8 +117,10 @@ class DreamSocket(WebSocketHandler):
             else:
                 self._do(output)
         self._keep_time()
+        while self._writer is not None and len(self._mailbox) >= MOST_WAITING:
+            await asyncio.wait((self._writer,))
 
-    def _do_all(self, outputs: Iterable[Output]) -> None:
+    def _do_all(self, outputs: Sequence[Output]) -> None:
         for output in outputs:
             self._do(output)
 
@@ -129,7 +140,7 @@ class DreamSocket(WebSocketHandler):
             case Close():
                 self._closing = output
                 self._leave()
-                self._start_writer()
+                self._write()
 
     async def _subscribe(self, dream_id: str) -> None:
         self.subscribers.add(dream_id, self._mailbox)
@@ -153,36 +164,61 @@ class DreamSocket(WebSocketHandler):
         if self._mailbox.ended:
             self._end_now(self._mailbox.ended)
         else:
-            self._start_writer()
+            self._write()
 
-    def _start_writer(self) -> None:
-        if self._writer is None:
-            self._writer = self._loop.create_task(self._write(), name="websocket writer")
+    def _write(self) -> None:
+        """What waits, as long as the system takes it at once, and then the close, if there is to be one.
 
-    async def _write(self) -> None:
-        """The one writer: until nothing waits, and then the close, if there is to be one."""
+        Only for a client that is behind there is a task, which waits for it: there are never two writers.
+        """
+        if self._writing or self._writer is not None:
+            return
+        self._writing = True  # what was written may lead to new letters, which this same loop takes
         try:
-            while (letter := self._mailbox.take()) is not None:
-                written = self._send(letter.text)
-                # Not wait_for, which would cancel: Tornado does not expect that of its futures.
-                await asyncio.wait((written,), timeout=self._settings.slow_timeout)
+            while letters := self._next_letters():
+                written = self._send(*(letter.text for letter in letters))
                 if not written.done():
-                    self._end_now("too_slow")
+                    self._writer = self._loop.create_task(self._wait(written, letters), name="websocket writer")
                     return
-                written.result()
-                if letter.dream_id:
-                    self._do_all(self._session.sent(letter.dream_id, letter.revision, letter.last))
+                self._report(letters)
             if self._closing is not None:
                 self.close(self._closing.code, self._closing.reason)
         except WebSocketClosedError:
             pass  # on_close does the rest
         finally:
-            self._writer = None
+            self._writing = False
 
-    def _send(self, text: bytes) -> "Future[None]":
-        written = self.write_message(text)
-        written.add_done_callback(lambda done: done.cancelled() or done.exception())  # else asyncio would log it
-        return written
+    async def _wait(self, written: "Future[None]", letters: list[Letter]) -> None:
+        # Not wait_for, which would cancel: Tornado does not expect that of its futures.
+        await asyncio.wait((written,), timeout=self._settings.slow_timeout)
+        self._writer = None
+        if not written.done():
+            self._end_now("too_slow")
+        elif written.exception() is None:
+            self._report(letters)
+            self._write()
+
+    def _next_letters(self) -> list[Letter]:
+        letters: list[Letter] = []
+        while len(letters) < MOST_AT_ONCE and (letter := self._mailbox.take()) is not None:
+            letters.append(letter)
+        return letters
+
+    def _report(self, letters: list[Letter]) -> None:
+        for letter in letters:
+            if letter.dream_id:
+                self._do_all(self._session.sent(letter.dream_id, letter.revision, letter.last))
+
+    def _send(self, *texts: bytes) -> "Future[None]":
+        """Past Tornado's `write_message`, which makes a task of each, and a write: here several messages are one."""
+        connection = self.ws_connection
+        if connection is None or connection.is_closing():
+            raise WebSocketClosedError
+        assert isinstance(connection, WebSocketProtocol13)
+        try:
+            return connection.stream.write(b"".join([part for text in texts for part in (_frame_head(text), text)]))
+        except StreamClosedError:
+            raise WebSocketClosedError from None
 
     def _end_now(self, why: str) -> None:
         """Without waiting for what waits: for the server's own reasons, and for who takes nothing.
@@ -230,3 +266,10 @@ class DreamSocket(WebSocketHandler):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _frame_head(text: bytes) -> bytes:
+    """Of a text message in one frame, as a server sends it: unmasked (RFC 6455, 5.2)."""
+    if len(text) < 126:
+        return struct.pack("!BB", 0x81, len(text))
+    return struct.pack("!BBH", 0x81, 126, len(text)) if len(text) < 1 << 16 else struct.pack("!BBQ", 0x81, 127, len(text))

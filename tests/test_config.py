@@ -171,6 +171,7 @@ def test_every_setting_can_come_from_the_environment(file: Path) -> None:
         "images__time_limit": "30",
         "images__format": "webp",
         "images__quality": "90",
+        "images__effort": "4",
         "images__max_bytes": "1000",
         "images__max_per_dream": "5",
         "images__max_pixels": "10",

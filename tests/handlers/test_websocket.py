@@ -9,6 +9,7 @@ import os
 import socket
 import struct
 import time
+from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Any, Self
 
@@ -107,9 +108,9 @@ class World:
                 super().set_nodelay(value)
                 world.undelayed += value
 
-            async def on_message(self, message: str | bytes) -> None:
+            def on_message(self, message: str | bytes) -> Awaitable[None] | None:
                 world.most_waiting = max(world.most_waiting, len(self._mailbox))
-                await super().on_message(message)
+                return super().on_message(message)
 
             def on_close(self) -> None:
                 super().on_close()
