@@ -5,6 +5,7 @@ Pure: it must not know Tornado or the database; the time is always a parameter.
 
 import hmac
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, TypeVar
 
 import jwt
@@ -20,6 +21,7 @@ RUN_OUT = {
     "access": "The access token has run out: `POST /api/auth/refresh` gives a new one.",
     "refresh": "The refresh token has run out: sign in again.",
 }
+MOST_KNOWN = 1024  # access tokens whose signature need not be looked at again, half a kilobyte each
 SIGNED_OUT = "This session has been signed out: sign in again."
 
 
@@ -73,6 +75,7 @@ class Tokens:
         self._key = hmac.digest(secret, b"dreamlog tokens", "sha256")
         self.access_lifetime = access_lifetime
         self.refresh_lifetime = refresh_lifetime
+        self._known = lru_cache(MOST_KNOWN)(self._access)
         self._revoked: dict[str, float] = {}  # a session's or user's id -> when to forget it; soonest first
 
     def access(self, user: str, session: str, now: float) -> str:
@@ -80,8 +83,7 @@ class Tokens:
 
     def caller(self, token: str, now: float) -> Caller:
         """Whom `token` speaks for; raises `InvalidToken` when it is forged, has run out or was revoked."""
-        claims = self._read(token, _Access, "access")
-        caller = Caller(claims.sub, claims.sid, claims.exp)
+        caller = self._known(token)
         self.check(caller, now)
         return caller
 
@@ -108,6 +110,10 @@ class Tokens:
             del self._revoked[oldest]
         self._revoked.pop(id, None)
         self._revoked[id] = now + self.access_lifetime + IN_THE_MAKING
+
+    def _access(self, token: str) -> Caller:
+        claims = self._read(token, _Access, "access")
+        return Caller(claims.sub, claims.sid, claims.exp)
 
     def _sign(self, claims: _Access | _Refresh) -> str:
         return jwt.encode(msgspec.to_builtins(claims), self._key, ALGORITHM)

@@ -8,8 +8,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from email.message import Message
+from email.parser import Parser
+from email.utils import collapse_rfc2231_value
 from typing import Any, NamedTuple
 
+import streaming_form_data._parser
 from streaming_form_data import ParseFailedException, StreamingFormDataParser
 from streaming_form_data.parser import UnexpectedPartException
 from streaming_form_data.targets import BaseTarget
@@ -172,6 +176,30 @@ class _Recorder(BaseTarget):  # type: ignore[misc]
     def on_finish(self) -> None:
         self._events_found.append((self._field, "end" if self.multipart_filename else "end unnamed", b""))
         self.set_multipart_filename("")  # the next part of this name may have none
+
+
+class _Head(Message):
+    """The header lines of a part, as much of them as the multipart parser asks for."""
+
+    class Field(NamedTuple):
+        params: dict[str, str]
+
+    def __getitem__(self, name: str) -> Field:
+        _, *given = self.get_params(header=name) or [("", "")]
+        return self.Field({key.lower(): collapse_rfc2231_value(value) for key, value in given})
+
+
+class _HeadParser(Parser):
+    """Python's older header parser. The library's choice, of the newer one, took a fifth of a small upload's CPU."""
+
+    def __init__(self, **_: object) -> None:
+        super().__init__(_Head)
+
+    def parsestr(self, text: str, headersonly: bool = True) -> Message:
+        return super().parsestr(text, headersonly)
+
+
+streaming_form_data._parser.Parser = _HeadParser
 
 
 @contextmanager
