@@ -22,6 +22,7 @@ from motor.motor_asyncio import AsyncIOMotorCollection
 from pymongo import ASCENDING, DESCENDING, ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
+from storage.batches import Batches
 from storage.errors import Conflict, NotFound
 from storage.model import TRIES, Draft, Dream, Image, State, Upload, milliseconds
 from storage.mongo import Database, Document, answering
@@ -55,6 +56,7 @@ class Dreams:
         self._changed = changed
         self._turns = turns
         self._clock = clock
+        self._batches: Batches[ObjectId, Dream] = Batches(self._read)
 
     async def indexes(self) -> None:
         with answering():
@@ -112,9 +114,9 @@ class Dreams:
             return None
 
     async def get(self, owner: str, dream_id: str) -> Dream:
-        with answering():
-            document = await self._dreams.find_one(_theirs(owner, dream_id))
-        return Dream.from_document(_found(document))
+        theirs = _theirs(owner, dream_id)
+        dream = await self._batches.get(theirs["_id"])
+        return _found(dream if dream is not None and dream.owner == owner else None)
 
     async def find(
         self,
@@ -245,6 +247,12 @@ class Dreams:
 
     def _now(self) -> datetime:
         return milliseconds(self._clock())
+
+    async def _read(self, ids: set[ObjectId]) -> dict[ObjectId, Dream]:
+        match: Document = {"_id": {"$in": list(ids)}, "deleted": {"$ne": True}}
+        with answering():
+            documents = await self._dreams.find(match).to_list(len(ids))
+        return {document["_id"]: Dream.from_document(document) for document in documents}
 
     async def _write(self, match: Document, update: Any, **options: Any) -> Dream | None:
         """One atomic update and its notice; None when nothing matched."""

@@ -1,0 +1,63 @@
+"""Reads that are asked for at the same time."""
+
+import asyncio
+
+import pytest
+
+from storage.batches import Batches
+
+
+class Source:
+    """Says what it was asked for, and answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.asked: list[set[str]] = []
+        self.answers = asyncio.Event()
+        self.batches = Batches(self.read)
+
+    async def read(self, keys: set[str]) -> dict[str, int]:
+        self.asked.append(keys)
+        await self.answers.wait()
+        if "broken" in keys:
+            raise OSError("away")
+        return {key: len(self.asked) for key in keys if key != "missing"}
+
+
+async def asking(source: Source, *keys: str) -> list[asyncio.Task[int | None]]:
+    tasks = [asyncio.create_task(source.batches.get(key)) for key in keys]
+    await asyncio.sleep(0.01)
+    return tasks
+
+
+@pytest.mark.gen_test
+async def test_who_asks_while_a_read_is_under_way_shares_the_next() -> None:
+    """The first is read at once; the others wait for it, and are then read together, each key once."""
+    source = Source()
+    tasks = await asking(source, "a")
+    tasks += await asking(source, "a", "b", "b", "missing")
+    assert source.asked == [{"a"}]
+    source.answers.set()
+    assert await asyncio.gather(*tasks) == [1, 2, 2, 2, None]
+    assert source.asked == [{"a"}, {"a", "b", "missing"}]
+
+
+@pytest.mark.gen_test
+async def test_a_read_that_fails_fails_for_who_waited_for_it() -> None:
+    """And the next one is read again."""
+    source = Source()
+    source.answers.set()
+    tasks = await asking(source, "broken", "a")
+    found = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(each) for each in found] == [OSError, OSError]
+    assert await source.batches.get("a") == 2
+
+
+@pytest.mark.gen_test
+async def test_who_gives_up_does_not_end_the_read_of_others() -> None:
+    """Nor is anything said of a failure that nobody waits for any more."""
+    source = Source()
+    one, other = await asking(source, "a", "b")
+    one.cancel()
+    source.answers.set()
+    assert await other == 1
+    assert one.cancelled()
