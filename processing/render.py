@@ -34,6 +34,7 @@ RECIPE = 1  # raise it when the output for the same input changes
 CLOSE = 0.92
 ANIMATION_PIXELS = 1_000_000_000  # of all frames together: about ten seconds of decoding
 KEPT_PIXELS = 150_000_000  # of all frames as they wait for the encoder, 4 bytes each; larger animations get smaller
+REST = 5.0  # seconds without an image after which the memory that was kept for the next one is given back
 CPU_SECONDS = 5  # that an image may use beyond its wall time, in codecs that have threads
 EFFORT = {"jpeg": 0, "webp": 2, "avif": 1}  # beyond, each step costs more than its bytes are worth
 QUALITY = {"jpeg": 78, "webp": 85, "avif": 64}  # of equal sharpness to the eye (SSIMULACRA2 of about 79)
@@ -115,7 +116,7 @@ def start(memory: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     os.nice(5)  # answering people goes first
-    threading.Thread(target=_end_with_server, name="end with the server", daemon=True).start()
+    threading.Thread(target=_attend, name="rest, and end with the server", daemon=True).start()
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
@@ -131,11 +132,24 @@ def start(memory: int) -> None:
     warnings.simplefilter("ignore")  # of Pillow, about files that are not ours to mend
 
 
-def _end_with_server() -> None:
-    """A killed server cannot stop us, and an executor's process would wait for it, and hold its pipes, for ever."""
+_ended = math.inf  # when the last image was done, on the steady clock; inf: one is rendered, or nothing is kept
+
+
+def _attend() -> None:
+    """Beside the images: give memory back in quiet times, and end with the server.
+
+    A killed server cannot stop us, and an executor's process would wait for it, and hold its pipes, for ever.
+    """
+    global _ended
     server = multiprocessing.parent_process()
+    while server is not None and server.is_alive():
+        server.join(REST)
+        if time.monotonic() - _ended > REST:
+            _ended = math.inf
+            Image.core.clear_cache()  # type: ignore[attr-defined]
+            with suppress(OSError, AttributeError):  # not glibc
+                ctypes.CDLL(None).malloc_trim(0)
     if server is not None:
-        server.join()
         os._exit(1)
 
 
@@ -149,6 +163,8 @@ def render(order: Order) -> Rendered | Refused:
 
     The timer's default action kills this process, also inside C code that never returns to Python.
     """
+    global _ended
+    _ended = math.inf
     signal.setitimer(signal.ITIMER_REAL, order.time_limit)
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     limit = math.ceil(time.process_time() + order.time_limit + CPU_SECONDS)
@@ -167,6 +183,7 @@ def render(order: Order) -> Rendered | Refused:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         resource.setrlimit(resource.RLIMIT_CPU, (hard, hard))
+        _ended = time.monotonic()
 
 
 # ---- the picture
