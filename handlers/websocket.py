@@ -272,4 +272,6 @@ def _frame_head(text: bytes) -> bytes:
     """Of a text message in one frame, as a server sends it: unmasked (RFC 6455, 5.2)."""
     if len(text) < 126:
         return struct.pack("!BB", 0x81, len(text))
-    return struct.pack("!BBH", 0x81, 126, len(text)) if len(text) < 1 << 16 else struct.pack("!BBQ", 0x81, 127, len(text))
+    if len(text) < 1 << 16:
+        return struct.pack("!BBH", 0x81, 126, len(text))
+    return struct.pack("!BBQ", 0x81, 127, len(text))
