@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run test check clean
+.PHONY: help run test check bench clean
 
 help:  ## show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,6 +19,10 @@ check: $(VENV)/tests  ## style and types only
 	$(BIN)/ruff check --line-length 120 --target-version py311 --select E,F,I,UP,B,C4,SIM,RUF,DTZ --ignore RUF001,SIM117 .
 	$(BIN)/ruff format --check --line-length 120 --target-version py311 .
 	$(BIN)/mypy
+
+bench: $(VENV)/runtime  ## measure beside other servers and libraries, in a quarter of an hour
+	benchmarks/prepare.sh .bench
+	.bench/venv/bin/python benchmarks/bench.py
 
 clean:  ## remove the virtual environment; data stays
 	rm -rf $(VENV)

@@ -1,0 +1,381 @@
+"""Dreamlog beside its peers, in one run: prints a table, and writes results.json and chart.svg.
+
+Each round takes the loads in turn, and in each load the servers in turn, so that a busy minute of the machine hits all
+alike. Every figure is the median over the rounds, and its ratio is to the best of the peers of that row. The load comes
+from driver/load.py, in a process of its own and the same for every server.
+"""
+
+import argparse
+import json
+import os
+import platform
+import random
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import chart
+import rendering
+from servers import BENCH, HERE, Original, Server
+
+sys.path.insert(0, str(HERE / "driver"))
+import procs
+
+DREAMLOG = f"{HERE.parent}/.venv/bin/python {HERE.parent}/server.py run --port {{port}} --data {{folder}}/data"
+WEBP = {"DREAMLOG_IMAGES__FORMAT": "webp", "DREAMLOG_IMAGES__QUALITY": "80", "DREAMLOG_IMAGES__EFFORT": "4"}
+
+dreamlog = Server("dreamlog", 18100, DREAMLOG)
+dreamlog_webp = Server("dreamlog webp", 18101, DREAMLOG, **WEBP)
+uvicorn, daphne = Original("uvicorn", 18000), Original("daphne", 18001)
+node = Server("node ws", 18200, "node peers/sockets.js {port}")
+bare = Server("bare tornado", 18300, f"{sys.executable} peers/bare.py {{port}}")
+AnyServer = Server | Original
+
+Result = dict[str, Any]
+
+LIMIT = 13 * 60  # seconds after which no further load is begun: a busy machine leaves the last round incomplete
+
+
+@dataclass(frozen=True)
+class Load:
+    """One run of the driver against each of the servers."""
+
+    command: str
+    photos: str
+    servers: tuple[AnyServer, ...]
+    rounds: int = 99
+    fresh: bool = False  # the server is started anew: memory that an earlier run left would hide what this one takes
+    output: str = ""  # what the original's workers render meanwhile, where that is not their default
+
+
+def publish(count: int, listeners: int) -> str:
+    return f"fanout --subscribers {listeners} --messages {count} --rounds 1 --publish-cmd {{publish}}"
+
+
+SOCKETS = (dreamlog, uvicorn, daphne, node)
+LOADS = {
+    "photos": Load("throughput --users 8 --dreams 8 --images 3", "phone", (dreamlog, uvicorn)),
+    "photos, WebP": Load("throughput --users 8 --dreams 8 --images 3", "phone", (dreamlog_webp,)),
+    "photos, JPEG": Load("throughput --users 8 --dreams 8 --images 3", "phone", (uvicorn,), output="jpeg:78"),
+    "one photo": Load("throughput --users 1 --dreams 8", "phone", (dreamlog, uvicorn)),
+    "accept": Load("throughput --users 4 --dreams 24", "phone", (dreamlog, uvicorn, daphne)),
+    "small": Load("throughput --users 8 --dreams 160", "tiny", (dreamlog, uvicorn, daphne)),
+    "one small": Load("throughput --users 1 --dreams 30", "tiny", (dreamlog, uvicorn)),
+    "late": Load("throughput --users 8 --dreams 24 --ws-delay 0.1 --lost-after 1", "tiny", (dreamlog, uvicorn)),
+    "upload": Load("upload --users 4 --dreams 40", "phone", (dreamlog, bare)),
+    "pings": Load("pingflood --connections 32 --seconds 3", "tiny", SOCKETS),
+    "to 200": Load(publish(40, 200), "tiny", SOCKETS),
+    "to 1000": Load(publish(10, 1000), "tiny", SOCKETS),
+    "connections": Load("ramp --sizes 1000,5000,8000", "tiny", (dreamlog,), fresh=True),
+    "connections of the peers": Load("ramp --sizes 1000,5000", "tiny", (uvicorn, node), rounds=1, fresh=True),
+    "connects": Load("ramp --sizes 1000", "tiny", (uvicorn, daphne, node)),
+    **{
+        f"{times}x photos": Load(f"throughput --users 8 --dreams {8 * times} --images 1", "phone", (dreamlog,))
+        for times in (1, 2, 4, 8)
+    },
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure, from the same place of each server's results."""
+
+    title: str
+    unit: str
+    load: str
+    key: str  # path in the driver's answer
+    target: float = 0  # of the ratio Dreamlog / best peer; 0: none
+    more: bool = False  # more is better
+    peer_load: str = ""  # where the peers' figure is, if elsewhere
+    peer_key: str = ""
+    scale: float = 1.0
+
+
+P, S, D = "photos", "small", "from_201_to_completed_ms"
+ROWS = [
+    Row("photos, each its defaults", "images/s", P, "images_per_s", 5, more=True),
+    Row("CPU an image, each its defaults", "ms", P, "cpu_ms_per_image", 0.2),
+    Row("photos, both WebP q80 method 4", "images/s", "photos, WebP", "images_per_s", 1.8, more=True, peer_load=P),
+    Row("CPU an image, both WebP q80 method 4", "ms", "photos, WebP", "cpu_ms_per_image", 0.55, peer_load=P),
+    Row("photos, both JPEG q78", "images/s", P, "images_per_s", 1.8, more=True, peer_load="photos, JPEG"),
+    Row("CPU an image, both JPEG q78", "ms", P, "cpu_ms_per_image", 0.55, peer_load="photos, JPEG"),
+    *(Row(f"photos: 201 {at}", "ms", P, f"to_201_ms.{at}") for at in ("p50", "p95", "p99")),
+    *(Row(f"photos: 201 to completed {at}", "ms", P, f"{D}.{at}") for at in ("p50", "p95", "p99")),
+    Row("photos: notifications lost", "", P, "lost_notifications"),
+    Row("one photo, 201 to completed p50", "ms", "one photo", f"{D}.p50", 0.2),
+    Row("one small image, 201 to completed p50", "ms", "one small", f"{D}.p50"),
+    Row("small images", "dreams/s", S, "images_per_s", 4, more=True),
+    Row("CPU a small dream", "ms", S, "cpu_ms_per_image", 0.25),
+    Row("4 people, 3 MB photos: 201 p50", "ms", "accept", "to_201_ms.p50", 1),
+    Row("4 people, 3 MB photos: 201 p99", "ms", "accept", "to_201_ms.p99", 1),
+    Row("socket 100 ms after the 201: lost of 24", "", "late", "lost_notifications"),
+    Row("upload alone", "MB/s", "upload", "mb_per_s", more=True),
+    Row("upload alone, CPU", "ms/MB", "upload", "cpu_ms_per_mb"),
+    Row("connects, the first 1,000", "1/s", "connections", "1000.connects_per_s", 3, more=True, peer_load="connects"),
+    Row("CPU a connect", "ms", "connections", "1000.cpu_ms_per_connect", peer_load="connects"),
+    Row(
+        "memory a connection, 5,000 held",
+        "KB",
+        "connections",
+        "5000.pss_kb_per_connection",
+        0.6,
+        peer_load="connections of the peers",
+    ),
+    Row("CPU a ping round trip", "us", "pings", "cpu_ms_per_round_trip", 0.5, scale=1000),
+    Row("deliveries to 200 listeners", "1/s", "to 200", "deliveries_per_s", 5, more=True),
+    Row("deliveries to 1,000 listeners", "1/s", "to 1000", "deliveries_per_s", 5, more=True),
+    Row("deliveries to 1,000 listeners: lost", "", "to 1000", "missing_deliveries"),
+    Row("from the change to a delivery, 1,000 listeners p50", "ms", "to 1000", "publish_to_delivery_ms.p50"),
+    Row("memory of everything at rest", "MB", "rest", "pss_mb", 0.8),
+    Row("memory of everything under load", "MB", P, "peak_pss_mb"),
+    Row("start to ready", "s", "start", "seconds"),
+]
+SCALING = [
+    Row("CPU an image: 8 times the images", "ms", "8x photos", "cpu_ms_per_image", 1.1, peer_load="1x photos"),
+    Row(
+        "memory a connection: 8 times the connections",
+        "KB",
+        "connections",
+        "8000.pss_kb_per_connection",
+        1.1,
+        peer_load="connections",
+        peer_key="1000.pss_kb_per_connection",
+    ),
+    Row(
+        "CPU a connect: 8 times the connections",
+        "ms",
+        "connections",
+        "8000.cpu_ms_per_connect",
+        1.1,
+        peer_load="connections",
+        peer_key="1000.cpu_ms_per_connect",
+    ),
+]
+
+
+class Peak:
+    """The most memory that a server's processes had together while this was entered, looked at twice a second."""
+
+    def __init__(self, pids: str) -> None:
+        self._roots = procs.parse(pids)
+        self.pss_mb = 0.0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> "Peak":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.5):
+            self.pss_mb = max(self.pss_mb, procs.memory(self._roots)["total"]["pss_mb"])
+
+
+def drive(load: Load, server: AnyServer) -> Result:
+    hook = f"{sys.executable} publish.py {server.url} {{id}} {{count}}"
+    if isinstance(server, Original):
+        hook = f"{HERE}/peers/original/publish.sh {BENCH}/original {{id}} {{count}}"
+    command = [sys.executable, "load.py", *(hook if part == "{publish}" else part for part in load.command.split())]
+    command += ["--base", server.url, "--pids", server.pids, "--photos", str(BENCH / "photos" / load.photos)]
+    with Peak(server.pids) as peak:
+        done = subprocess.run(command, cwd=HERE / "driver", capture_output=True, text=True, timeout=300)
+    if done.returncode:
+        return {"error": done.stderr.strip()[-500:] or f"exit {done.returncode}"}
+    result: Result = json.loads(done.stdout)
+    if result.get("errors"):
+        print(f"\n  {server.name}: {result['first_error']}", file=sys.stderr)
+    return result | {"peak_pss_mb": peak.pss_mb}
+
+
+class Run:
+    def __init__(self, names: list[str], rounds: int) -> None:
+        self.names = names
+        self.rounds = rounds
+        self.began = time.monotonic()
+        self.results: dict[str, dict[str, list[Result]]] = {}  # load -> server -> one for each round
+
+    def say(self, text: str) -> None:
+        seconds = time.monotonic() - self.began
+        print(f"{int(seconds) // 60:3d}:{int(seconds) % 60:02d}  {text}", file=sys.stderr, flush=True)
+
+    def keep(self, load: str, server: str, result: Result) -> None:
+        self.results.setdefault(load, {}).setdefault(server, []).append(result)
+
+    def one_round(self, number: int) -> None:
+        self.say(f"round {number} of {self.rounds}")
+        self._start()
+        for name in self.names:
+            load = LOADS[name]
+            if number > load.rounds:
+                continue
+            if time.monotonic() - self.began > LIMIT:
+                self.say(f"  {name}: left out, the time is over")
+                continue
+            self.say(f"  {name}")
+            if load.output:
+                Original.output(load.output)
+            for server in random.sample(load.servers, len(load.servers)):
+                if load.fresh:
+                    server.restart()
+                self.keep(name, server.name, drive(load, server))
+            if load.output:
+                Original.output("webp:80:4")
+        self._stop()
+
+    def rendering(self, number: int) -> None:
+        self.say("  rendering alone")
+        for kind, found in rendering.measure(look=number == 1).items():
+            for name, result in found.items():
+                self.keep(f"rendering {kind}", name.replace("Dreamlog", "dreamlog"), result)
+
+    def _start(self) -> None:
+        """Everything anew; memory at rest is read 15 s after four photos each, when all is loaded."""
+        self.say("  start, and memory at rest")
+        self.keep("start", "dreamlog", {"seconds": dreamlog.start()})
+        self.keep("start", "original", {"seconds": Original.start()})
+        for server in (dreamlog, uvicorn):
+            drive(Load("throughput --users 1 --dreams 4", "phone", ()), server)
+        time.sleep(15)
+        for server in (dreamlog, uvicorn):
+            self.keep("rest", server.name, procs.memory(procs.parse(server.pids))["total"])
+        for server in (dreamlog_webp, node, bare):
+            server.start()
+
+    @staticmethod
+    def _stop() -> None:
+        for server in (dreamlog, dreamlog_webp, node, bare):
+            server.stop()
+        Original.stop()
+
+
+# ---- what came out
+
+
+def at(result: Result, path: str) -> float | None:
+    value: Any = result
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value if isinstance(value, int | float) else None
+
+
+def medians(results: dict[str, list[Result]], key: str, scale: float) -> dict[str, float]:
+    found = {}
+    for server, rounds in results.items():
+        values = [value * scale for result in rounds if (value := at(result, key)) is not None]
+        if values:
+            found[server] = statistics.median(values)
+    return found
+
+
+def line(row: Row, results: dict[str, dict[str, list[Result]]]) -> dict[str, Any] | None:
+    """The row as it is shown; None when it was not measured."""
+    ours = [v for n, v in medians(results.get(row.load, {}), row.key, row.scale).items() if n.startswith("dreamlog")]
+    if not ours:
+        return None
+    peers = medians(results.get(row.peer_load or row.load, {}), row.peer_key or row.key, row.scale)
+    if not row.peer_key and row not in SCALING:
+        peers = {name: value for name, value in peers.items() if not name.startswith("dreamlog")}
+    rivals = {name: value for name, value in peers.items() if name not in ("node ws",)} or peers
+    best = (max if row.more else min)(rivals, key=rivals.__getitem__, default="")
+    ratio = ours[0] / rivals[best] if best and rivals[best] else None
+    met = None
+    if ratio is not None and row.target:
+        met = ratio >= row.target if row.more else ratio <= row.target
+    return {
+        "title": row.title,
+        "unit": row.unit,
+        "dreamlog": ours[0],
+        "best": best,
+        "peer": rivals.get(best),
+        "ratio": ratio,
+        "target": row.target or None,
+        "more": row.more,
+        "met": met,
+        "peers": peers,
+    }
+
+
+def lines(results: dict[str, dict[str, list[Result]]]) -> list[dict[str, Any]]:
+    drawn = [line(row, results) for row in ROWS]
+    for kind in rendering.KINDS:
+        target = 0.6 if kind == "12 MP JPEG" else 1.0
+        drawn.append(line(Row(f"rendering alone, {kind}: CPU", "ms", f"rendering {kind}", "cpu_ms", target), results))
+        drawn.append(line(Row(f"rendering alone, {kind}: SSIM", "", f"rendering {kind}", "ssim", more=True), results))
+    drawn += [line(row, results) for row in SCALING]
+    return [each for each in drawn if each is not None]
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    shown = ["| | Dreamlog | best peer | ratio | target | |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        target = f"{'≥' if row['more'] else '≤'} {row['target']:g}" if row["target"] else ""
+        peer = f"{figure(row['peer'])} ({row['best']})" if row["peer"] is not None else ""
+        ratio = f"{row['ratio']:.2f}" if row["ratio"] is not None else ""
+        met = {True: "met", False: "**missed**", None: ""}[row["met"]]
+        unit = f" {row['unit']}" if row["unit"] else ""
+        shown.append(f"| {row['title']} | {figure(row['dreamlog'])}{unit} | {peer} | {ratio} | {target} | {met} |")
+    return "\n".join(shown)
+
+
+def figure(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}" if value != 1 else "1"
+
+
+def busiest_driver(results: dict[str, dict[str, list[Result]]]) -> list[str]:
+    """Runs in which the driver used most of a CPU: their rates may be its own."""
+    found = []
+    for load, servers in results.items():
+        for server, rounds in servers.items():
+            for result in rounds:
+                stretches = [result, *result.get("per_round", []), *(v for v in result.values() if isinstance(v, dict))]
+                for each in stretches:
+                    if each.get("wall_s", 0) > 0.5 and each.get("driver_cpu_s", 0) > 0.8 * each["wall_s"]:
+                        found.append(f"{load}, {server}")
+    return sorted(set(found))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default="", help="loads whose names contain one of these, separated by commas")
+    parser.add_argument("--out", type=Path, default=BENCH)
+    options = parser.parse_args()
+    wanted: Callable[[str], bool] = lambda name: any(part in name for part in options.only.split(","))  # noqa: E731
+    run = Run([name for name in LOADS if wanted(name)], options.rounds)
+    Run._stop()
+    try:
+        for number in range(1, options.rounds + 1):
+            if run.names:
+                run.one_round(number)
+            if wanted("rendering") and time.monotonic() - run.began < LIMIT:
+                run.rendering(number)
+    finally:
+        Run._stop()
+    rows = lines(run.results)
+    machine = f"{os.cpu_count()} CPUs, {platform.platform()}, Python {platform.python_version()}"
+    load = " ".join(f"{value:.1f}" for value in os.getloadavg())
+    print(
+        f"{machine}; {options.rounds} rounds, {time.monotonic() - run.began:.0f} s; load averages at the end {load}\n"
+    )
+    print(table(rows))
+    for name in busiest_driver(run.results):
+        print(f"\nThe driver may have been the limit in: {name}")
+    options.out.mkdir(exist_ok=True)
+    (options.out / "results.json").write_text(
+        json.dumps({"machine": machine, "rounds": options.rounds, "rows": rows, "runs": run.results}, indent=1)
+    )
+    (options.out / "chart.svg").write_text(chart.svg(rows))
+
+
+if __name__ == "__main__":
+    main()
