@@ -63,20 +63,20 @@ LOADS = {
     "photos": Load("throughput --users 8 --dreams 8 --images 3", "phone", (dreamlog, uvicorn)),
     "photos, WebP": Load("throughput --users 8 --dreams 8 --images 3", "phone", (dreamlog_webp,)),
     "photos, JPEG": Load("throughput --users 8 --dreams 8 --images 3", "phone", (uvicorn,), output="jpeg:78"),
-    "one photo": Load("throughput --users 1 --dreams 8", "phone", (dreamlog, uvicorn)),
-    "accept": Load("throughput --users 4 --dreams 24", "phone", (dreamlog, uvicorn, daphne)),
-    "small": Load("throughput --users 8 --dreams 160", "tiny", (dreamlog, uvicorn, daphne)),
-    "one small": Load("throughput --users 1 --dreams 30", "tiny", (dreamlog, uvicorn)),
+    "one photo": Load("throughput --users 1 --dreams 5", "phone", (dreamlog, uvicorn)),
+    "accept": Load("throughput --users 4 --dreams 16", "phone", (dreamlog, uvicorn)),
+    "small": Load("throughput --users 8 --dreams 100", "tiny", (dreamlog, uvicorn, daphne)),
+    "one small": Load("throughput --users 1 --dreams 20", "tiny", (dreamlog, uvicorn)),
     "late": Load("throughput --users 8 --dreams 24 --ws-delay 0.1 --lost-after 1", "tiny", (dreamlog, uvicorn)),
     "upload": Load("upload --users 4 --dreams 40", "phone", (dreamlog, bare)),
-    "pings": Load("pingflood --connections 32 --seconds 3", "tiny", SOCKETS),
+    "pings": Load("pingflood --connections 32 --seconds 2", "tiny", SOCKETS),
     "to 200": Load(publish(40, 200), "tiny", SOCKETS),
-    "to 1000": Load(publish(10, 1000), "tiny", SOCKETS),
-    "connections": Load("ramp --sizes 1000,5000,8000", "tiny", (dreamlog,), fresh=True),
-    "connections of the peers": Load("ramp --sizes 1000,5000", "tiny", (uvicorn, node), rounds=1, fresh=True),
-    "connects": Load("ramp --sizes 1000", "tiny", (uvicorn, daphne, node)),
+    "to 1000": Load(publish(6, 1000), "tiny", SOCKETS),
+    "connections": Load("ramp --sizes 1000,5000,8000", "tiny", (dreamlog,), rounds=1, fresh=True),
+    "connections of the peers": Load("ramp --sizes 1000,5000", "tiny", (uvicorn,), rounds=1, fresh=True),
+    "connects": Load("ramp --sizes 1000", "tiny", SOCKETS),
     **{
-        f"{times}x photos": Load(f"throughput --users 8 --dreams {8 * times} --images 1", "phone", (dreamlog,))
+        f"{times}x photos": Load(f"throughput --users 8 --dreams {8 * times} --images 1", "phone", (dreamlog,), rounds=1)
         for times in (1, 2, 4, 8)
     },
 }
@@ -117,8 +117,8 @@ ROWS = [
     Row("socket 100 ms after the 201: lost of 24", "", "late", "lost_notifications"),
     Row("upload alone", "MB/s", "upload", "mb_per_s", more=True),
     Row("upload alone, CPU", "ms/MB", "upload", "cpu_ms_per_mb"),
-    Row("connects, the first 1,000", "1/s", "connections", "1000.connects_per_s", 3, more=True, peer_load="connects"),
-    Row("CPU a connect", "ms", "connections", "1000.cpu_ms_per_connect", peer_load="connects"),
+    Row("connects", "1/s", "connects", "1000.connects_per_s", 3, more=True),
+    Row("CPU a connect", "ms", "connects", "1000.cpu_ms_per_connect"),
     Row(
         "memory a connection, 5,000 held",
         "KB",
