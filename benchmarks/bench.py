@@ -76,7 +76,7 @@ LOADS = {
     "connections of the peers": Load("ramp --sizes 1000,5000", "tiny", (uvicorn,), rounds=1, fresh=True),
     "connects": Load("ramp --sizes 1000", "tiny", SOCKETS),
     **{
-        f"{times}x photos": Load(f"throughput --users 8 --dreams {8 * times} --images 1", "phone", (dreamlog,), rounds=1)
+        f"{times}x photos": Load(f"throughput --users 8 --dreams {8 * times}", "phone", (dreamlog,), rounds=1)
         for times in (1, 2, 4, 8)
     },
 }
