@@ -35,7 +35,8 @@ from processing.janitor import Janitor
 from processing.pipeline import Pipeline
 from processing.workers import Workers
 from storage.dreams import Dreams
-from storage.errors import Error
+from storage.errors import Error, Refused
+from storage.files import MARKS, StoredFiles, open_files
 from storage.jobs import Jobs
 from storage.local import LocalFiles
 from storage.model import Dream, Image
@@ -45,6 +46,7 @@ from storage.staging import Staging
 from storage.turns import Turns
 from storage.users import Users
 
+STORAGE_TIMEOUT = 10.0  # seconds that a storage may hold up the start
 WEBSOCKET_LIMIT = 256 * 1024  # bytes at which Tornado cuts a message off; websocket.max_message is refused politely
 
 log = logging.getLogger("dreamlog")
@@ -87,7 +89,9 @@ async def serving(settings: Config, drain: Drain) -> AsyncIterator[str]:
         if not uri:
             uri = (await stack.enter_async_context(Mongod(settings.data / "mongodb"))).uri
         mongo = await stack.enter_async_context(Mongo(uri, settings.mongodb.database))
-        files = LocalFiles(settings.data / "media", secret=keys.derived("media addresses"))
+        local = LocalFiles(settings.data / "media", secret=keys.derived("media addresses"))
+        files = await stack.enter_async_context(open_files(settings.storage, local))
+        await tried(files)
         staging = Staging(settings.data / "staging")
         addresses = addressing(files.url)
         subscribers = Subscribers(
@@ -118,6 +122,8 @@ async def serving(settings: Config, drain: Drain) -> AsyncIterator[str]:
             drain_left=drain.left,
         )
         await asyncio.gather(users.indexes(), dreams.indexes(), jobs.indexes())
+        if "oss" not in files.stores and await jobs.has_folder(MARKS["oss"]):
+            raise CannotStart("There are pictures on OSS, and storage.bucket is not set: nobody could see them.")
         tokens = Tokens(
             keys.secret,
             access_lifetime=settings.auth.access_lifetime,
@@ -151,6 +157,7 @@ async def serving(settings: Config, drain: Drain) -> AsyncIterator[str]:
             dreams=dreams,
             jobs=jobs,
             files=files,
+            local=local,
             staging=staging,
             subscribers=subscribers,
             addresses=addresses,
@@ -170,6 +177,17 @@ async def serving(settings: Config, drain: Drain) -> AsyncIterator[str]:
             websocket_max_message_size=WEBSOCKET_LIMIT,
         )
         yield await stack.enter_async_context(listening(application, settings, access, subscribers, drain))
+
+
+async def tried(files: StoredFiles) -> None:
+    """A storage that refuses us stops the start; for one that is only away the pictures wait."""
+    try:
+        async with asyncio.timeout(STORAGE_TIMEOUT):
+            await files.check()
+    except Refused:
+        raise
+    except (Error, TimeoutError) as error:
+        log.warning("pictures wait for their storage: %s", error or f"no answer within {STORAGE_TIMEOUT:.0f} s")
 
 
 @asynccontextmanager

@@ -36,6 +36,7 @@ class Parts:
     dreams: Dreams
     jobs: Jobs
     files: Files
+    local: LocalFiles
     staging: Staging
     subscribers: Subscribers
     addresses: Addresses
@@ -58,7 +59,7 @@ def routes(config: Config, p: Parts) -> list[url]:
         "settings": config.websocket,
     }
     image = r"/api/dreams/([^/]+)/images/(\d{1,9})"
-    rows = [
+    return [
         url(r"/api/auth/register", Register, {**signing_in, "registration_open": config.auth.registration == "open"}),
         url(r"/api/auth/login", Login, signing_in),
         url(r"/api/auth/refresh", Refresh, accounts),
@@ -71,9 +72,7 @@ def routes(config: Config, p: Parts) -> list[url]:
         url(image + r"/retry", RetryHandler, {**shown, "jobs": p.jobs}),
         url(image + r"/original", OriginalHandler, {**dreams, "files": p.files, "staging": p.staging}),
         url(r"/ws/dream-images(?:/([^/]+)?/?)?", DreamSocket, socket),
+        url(r"/media/(.+)", MediaHandler, {"files": p.local}),
         url(r"/healthz", HealthHandler),
         url(r"/readyz", ReadyHandler, {"checks": p.checks}),
     ]
-    if isinstance(p.files, LocalFiles):
-        rows.append(url(r"/media/(.+)", MediaHandler, {"files": p.files}))
-    return rows

@@ -44,6 +44,8 @@ class Jobs:
             await self._dreams.create_index([("images.state", ASCENDING), ("owner", ASCENDING), ("_id", ASCENDING)])
             await self._dreams.create_index([("owner", ASCENDING), ("images.sha256", ASCENDING)])
             await self._dreams.create_index([("sweep", ASCENDING)], sparse=True)
+            await self._dreams.create_index([("images.folder", ASCENDING)], sparse=True)
+            await self._dreams.create_index([("trash.folder", ASCENDING)], sparse=True)
 
     async def owners_waiting(self) -> list[str]:
         """Whose images are queued."""
@@ -162,6 +164,12 @@ class Jobs:
         fields = {"attempt": image.attempt + 1, "tries_left": TRIES, "error": None, "not_before": None, **_NO_LEASE}
         job = await self._move("retry", Job(dream, image), fields)
         return job.dream if job is not None else None
+
+    async def has_folder(self, beginning: str) -> bool:
+        """Does any image have its files where the keys begin so?"""
+        match = {"images.folder": {"$regex": f"^{re.escape(beginning)}"}}
+        with answering():
+            return await self._dreams.find_one(match, {"_id": True}) is not None
 
     # ---- for the janitor
 

@@ -12,11 +12,13 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from tornado.httpclient import HTTPRequest, HTTPResponse
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 from tornado.websocket import WebSocketClientConnection, websocket_connect
+
+from tests.oss_server import OssServer
 
 ROOT = Path(__file__).parent.parent
 WITHIN = 60.0  # seconds for anything to happen: far above what it takes, for slow machines
@@ -46,10 +48,12 @@ def settings(data: Path, mongodb_uri: str, **more: object) -> dict[str, Any]:
 class Server:
     """`python server.py run` on a free port; killed when left, if it is still there then."""
 
+    oss: ClassVar[OssServer | None] = None  # where every server stores, instead of on disk
+
     def __init__(self, data: Path, **settings: object) -> None:
         """`settings` as `images__workers=1`."""
         self.data = data
-        self.settings = settings
+        self.settings = (self.oss.settings() if self.oss is not None else {}) | settings
         self.lines: list[str] = []  # what it said on its terminal
         self.url = ""
 
@@ -126,7 +130,8 @@ class Server:
     def files(self) -> set[str]:
         """Every file of pictures, uploads and half-done work."""
         folders = [self.data / name for name in ("media", "staging", "work")]
-        return {str(path.relative_to(self.data)) for folder in folders for path in folder.rglob("*") if path.is_file()}
+        found = {str(path.relative_to(self.data)) for folder in folders for path in folder.rglob("*") if path.is_file()}
+        return found | {name.replace("dreamlog", "media", 1) for name in (self.oss.names() if self.oss else ())}
 
 
 def _read_text(path: Path) -> str:
