@@ -1,12 +1,8 @@
 """Dreamlog: builds the parts in order, wires them, serves, and drains. The one place that knows everything."""
 
 import asyncio
-import fcntl
-import hashlib
-import hmac
 import logging
 import os
-import secrets
 import signal
 import sys
 import time
@@ -14,7 +10,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO
 
 import click
 from tornado.httpserver import HTTPServer
@@ -38,6 +33,7 @@ from storage.dreams import Dreams
 from storage.errors import Error, Refused
 from storage.files import MARKS, StoredFiles, open_files
 from storage.jobs import Jobs
+from storage.keys import CannotStart, Keys
 from storage.local import LocalFiles
 from storage.model import Dream, Image
 from storage.mongo import Mongo
@@ -46,14 +42,10 @@ from storage.staging import Staging
 from storage.turns import Turns
 from storage.users import Users
 
-STORAGE_TIMEOUT = 10.0  # seconds that a storage may hold up the start
+STORAGE_TIMEOUT = 5.0  # seconds that a storage may hold up the start
 WEBSOCKET_LIMIT = 256 * 1024  # bytes at which Tornado cuts a message off; websocket.max_message is refused politely
 
 log = logging.getLogger("dreamlog")
-
-
-class CannotStart(Exception):
-    """The message says what is in the way, and what to do."""
 
 
 class Drain:
@@ -83,8 +75,7 @@ async def serving(settings: Config, drain: Drain) -> AsyncIterator[str]:
     The stack is left in reverse, and that is the order of a stop: HTTP, pipeline, workers, files, database.
     """
     async with AsyncExitStack() as stack:
-        keys = Keys(settings)
-        stack.enter_context(keys)
+        keys = stack.enter_context(Keys(settings, opens=("local", "oss") if settings.storage.has_oss else ("local",)))
         uri = settings.mongodb.uri.value
         if not uri:
             uri = (await stack.enter_async_context(Mongod(settings.data / "mongodb"))).uri
@@ -225,49 +216,6 @@ def addressing(url: Callable[[str], str]) -> Callable[[str], Address]:
         return address
 
     return addresses
-
-
-class Keys:
-    """The data folder, locked for this process, and what it keeps: the secret, and this installation's name."""
-
-    def __init__(self, settings: Config) -> None:
-        self._data = settings.data
-        self._configured = settings.auth.secret.value
-        self._lock: IO[bytes] | None = None
-
-    def __enter__(self) -> "Keys":
-        try:
-            self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = (self._data / "lock").open("ab")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise CannotStart(f"Another Dreamlog is running on {self._data}.") from error
-        except OSError as error:
-            raise CannotStart(f"The data folder {self._data} cannot be used: {error.strerror}.") from error
-        self.secret = (self._configured or self._kept("secret")).encode()
-        self.server = self._kept("server")[:16]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._lock is not None:
-            self._lock.close()
-
-    def derived(self, purpose: str) -> bytes:
-        """A key of its own for each purpose, so that no signature serves twice."""
-        return hmac.digest(self.secret, purpose.encode(), hashlib.sha256)
-
-    def _kept(self, name: str) -> str:
-        """The text in the file, made at the first start; a half-written one is never seen."""
-        path = self._data / name
-        if not path.exists():
-            beside = path.with_suffix(".part")
-            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(secrets.token_hex(32))
-                file.flush()
-                os.fsync(file.fileno())
-            beside.rename(path)
-        return path.read_text().strip()
 
 
 def log_request(handler: RequestHandler) -> None:
