@@ -65,8 +65,10 @@ class Faults:
     reset: float = 0.0  # cut before it had its effect
     lost: float = 0.0  # it has its effect, and the answer is never sent
     cut: float = 0.0  # a body that ends in the middle
-    delay: float = 0.0  # seconds before each answer
+    delay: float = 0.0  # seconds before each request has its effect
+    slow_puts: float = 0.0  # the same, of those only that write
     gone: bool = False  # every connection is reset
+    open: bool = False  # everybody may read, as in a bucket that was made public
     clock: float = 0.0  # seconds that OSS's clock is ahead of everybody's
 
 
@@ -162,7 +164,7 @@ class OssServer:
     def _is_public(self, request: Request) -> bool:
         stored = self.objects.get(request.name)
         acl = stored.headers.get("x-oss-object-acl") if stored else None
-        return request.method in ("GET", "HEAD") and acl == "public-read" and not request.query
+        return request.method in ("GET", "HEAD") and (acl == "public-read" or self.faults.open) and not request.query
 
     def _answer(self, request: Request, body: bytes) -> tuple[int, dict[str, str], bytes]:
         query = request.query
@@ -295,8 +297,7 @@ class _Handler(BaseHTTPRequestHandler):
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             if faults.gone or oss.happens(faults.reset):
                 return self._reset()
-            if faults.delay:
-                time.sleep(faults.delay)
+            time.sleep(faults.delay + (faults.slow_puts if self.command == "PUT" else 0))
             status, headers, content = self._answered(body)
             if faults.gone or oss.happens(faults.lost):
                 return self._reset()

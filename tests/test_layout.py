@@ -34,6 +34,9 @@ JOURNEYS = {
     "handlers/health.py": "test_stop.py",  # ready, and not ready any more
     "processing/pipeline.py": "test_crashes.py",  # kill -9 of workers, database and server
     "processing/janitor.py": "test_uploads.py",  # nothing is left behind
+    "processing/checks.py": "test_commands.py",  # each part tried, and each failure named
+    "processing/mover.py": "test_commands.py",  # beside a running server, killed and gone on
+    "storage/opened.py": "test_commands.py",  # with a server and without
 }
 # The sentences are tested where they are said.
 ELSEWHERE = {"storage/oss_errors.py": "storage/test_oss.py"}

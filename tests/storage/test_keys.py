@@ -49,7 +49,7 @@ def test_a_command_beside_a_server_knows_its_storages(settings: Config) -> None:
         assert alone.running == ()
         for more in ({"opens": ("local",)}, {"beside": True}):
             with pytest.raises(CannotStart, match="Another Dreamlog"):
-                Keys(settings, **more).__enter__()  # type: ignore[arg-type]
+                Keys(settings, **more).__enter__()
 
 
 def test_a_folder_that_cannot_be_used_is_told(tmp_path: Path) -> None:
