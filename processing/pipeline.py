@@ -29,7 +29,7 @@ from storage.staging import Staging
 T = TypeVar("T")
 
 RESCAN = 15.0  # seconds between looks for work that no hint told of: leases that ran out, pauses that ended
-STORING = 8  # images whose files are on their way to the storage, beside those that are rendered
+STORING = 4  # images of each worker on their way to the storage, as it renders 3 while a slow one takes 0.2 s for each
 PAUSE = 1.0  # seconds before a database or storage that is away is asked again
 LONGEST_PAUSE = 15.0  # to which that grows for a storage
 
@@ -69,7 +69,7 @@ class Pipeline:
         self._waiting: dict[str, None] = {}  # owners who may have an image in line, the next to be served first
         self._woken = asyncio.Event()
         self._rendering = asyncio.Semaphore(workers.count)
-        self._storing = asyncio.Semaphore(STORING)
+        self._storing = asyncio.Semaphore(max(8, STORING * workers.count))
         self._in_hand: dict[asyncio.Task[None], Job] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
