@@ -114,7 +114,7 @@ class Storage:
     connect_timeout: Seconds = 5.0
     read_timeout: Seconds = 20.0
     connections: Annotated[int, Meta(ge=1, le=256)] = 32
-    part_size: Annotated[int, Meta(ge=102_400, le=1_073_741_824)] = 8_388_608  # OSS takes none below 100 KiB
+    part_size: Annotated[int, Meta(ge=102_400, le=1_073_741_824)] = 4_194_304  # OSS takes none below 100 KiB
 
     @property
     def has_oss(self) -> bool:

@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)  # seconds before a request is tried again, each times 0.5 to 1.5
 BLOCK = 4 * 1024 * 1024  # bytes read by one request: a cut one costs no more than that
-PARTS_AT_ONCE = 4  # of one file, so that it does not take every connection
+PARTS_AT_ONCE = 2  # of one file, so that it takes neither every connection nor much memory
 BATCH = 1000  # names in one request, the most that OSS takes
 ECS_ROLES = "http://100.100.100.200/latest/meta-data/ram/security-credentials/"
 REFRESH = 60.0  # seconds between looks at a role's token, which lasts for hours
@@ -70,6 +70,7 @@ class OssFiles:
         self._base = settings.public_url or _own_address(settings)
         self._threads = ThreadPoolExecutor(settings.connections, "oss")
         self._mine = threading.local()
+        self._sessions: list[Any] = []
         self._unfinished: dict[str, Unfinished] = {}
         self._probe: asyncio.Task[None] | None = None
         # It would log each refusal with what was signed, and the answers of the role's server.
@@ -90,6 +91,8 @@ class OssFiles:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._threads.shutdown(wait=False, cancel_futures=True)
+        for session in self._sessions:
+            session.session.close()
 
     @property
     def origins(self) -> tuple[str, ...]:
@@ -258,12 +261,13 @@ class OssFiles:
     def _bucket(self) -> Any:
         """The calling thread's own: sessions of `requests` are not made for sharing."""
         if not hasattr(self._mine, "bucket"):
-            s = self._settings
+            s, session = self._settings, oss2.Session(pool_size=1)
+            self._sessions.append(session)
             self._mine.bucket = oss2.Bucket(
                 self._auth,
                 s.endpoint,
                 s.bucket,
-                session=oss2.Session(pool_size=1),
+                session=session,
                 connect_timeout=(s.connect_timeout, s.read_timeout),
                 enable_crc=False,  # Content-MD5 is checked by OSS, and is not computed in Python
                 region=s.region,

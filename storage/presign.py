@@ -1,7 +1,7 @@
 """Addresses of OSS objects that carry their own permission: a signature, and when it ends.
 
 Pure: it must not know the network, and the time is a parameter. oss2 signs too, but by the clock of the moment, so that
-each address would be another one; and it takes longer, with every dream that is shown carrying many.
+each address would be another one; and it takes five times as long, where every dream that is shown carries many.
 """
 
 import base64

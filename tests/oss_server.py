@@ -26,6 +26,7 @@ from tests.oss_signatures import Refusal, Request
 
 BUCKET, REGION, KEY_ID, SECRET = "dreams", "cn-hangzhou", "LTAItests", "a-secret-of-the-tests"
 SMALLEST_PART = 102_400
+STALL = 0.3
 RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 
@@ -65,6 +66,7 @@ class Faults:
     reset: float = 0.0  # cut before it had its effect
     lost: float = 0.0  # it has its effect, and the answer is never sent
     cut: float = 0.0  # a body that ends in the middle
+    stall: float = 0.0  # a body that stops in the middle, for STALL seconds
     delay: float = 0.0  # seconds before each request has its effect
     slow_puts: float = 0.0  # the same, of those only that write
     gone: bool = False  # every connection is reset
@@ -335,11 +337,16 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Date", formatdate(self.oss.now, usegmt=True))
         self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(content[: len(content) // 2] if cut else content)
+        if self.command == "HEAD":
+            return
+        half = len(content) // 2
+        self.wfile.write(content[:half])
         if cut:
-            self.wfile.flush()
             self.close_connection = True
+            return
+        if content and self.oss.happens(self.oss.faults.stall):
+            time.sleep(STALL)
+        self.wfile.write(content[half:])
 
     def _reset(self) -> None:
         """Closes so that the other side sees a reset and not an end."""

@@ -1,6 +1,7 @@
 """A storage that fails in every way it can: nothing that was answered 201 is lost, doubled or left over."""
 
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -107,10 +108,10 @@ async def test_a_dream_deleted_while_its_storage_is_gone_leaves_nothing(data: Pa
 
 
 @pytest.mark.gen_test
-async def test_the_server_starts_without_its_storage(data: Path, mongodb_uri: str) -> None:
-    """It may come up after us; what waited before a kill is stored then."""
+async def test_the_server_starts_and_stops_without_its_storage(data: Path, mongodb_uri: str) -> None:
+    """It may come up after us; what waited before a kill, and before a stop, is stored then."""
     with OssServer() as oss:
-        server = Server(data, **settings(data, mongodb_uri), **oss.settings())
+        server = Server(data, **settings(data, mongodb_uri), **oss.settings(), server__drain_timeout=1)
         async with server, Api(server.url) as api:
             await api.sign_up()
             oss.faults.gone = True
@@ -119,9 +120,17 @@ async def test_the_server_starts_without_its_storage(data: Path, mongodb_uri: st
             server.kill()
             await server.restart()
             assert "pictures wait for their storage" in server.output
-            api.url = server.url
+            await until(lambda: "waits: " in server.output, "it waits again")
+            server.kill(signal.SIGTERM)
+            assert await server.ended() == 0, server.output
+            assert "Traceback" not in server.output, server.output
             oss.faults.gone = False
-            check_bucket(oss, [await api.finished(dream["id"])])
+            await server.start()
+            api.url = server.url
+            dream = await api.finished(dream["id"])
+            assert dream["images"][0]["attempt"] == 2, "the kill counts as a try, the storage and the stop do not"
+            await until(lambda: len(oss.names()) == 2, "what was let go of is gone")
+            check_bucket(oss, [dream])
 
 
 @pytest.mark.gen_test

@@ -22,7 +22,7 @@ from storage import oss as module
 from storage.errors import Error, NotFound, Refused, Unavailable
 from storage.oss import OssFiles
 from tests.client import until
-from tests.oss_server import KEY_ID, SECRET, OssServer
+from tests.oss_server import KEY_ID, SECRET, STALL, OssServer
 from tests.oss_server import Refused as Answer
 from tests.storage.conftest import KEY, a_file, content
 from tests.storage.test_files import configured
@@ -161,12 +161,12 @@ def test_another_file_under_the_key_begins_anew(
 # ---- what is tried again
 
 
-@pytest.mark.parametrize("fault", ["busy", "reset", "lost", "cut"])
+@pytest.mark.parametrize("fault", ["busy", "reset", "lost", "cut", "stall"])
 def test_what_passes_is_tried_again(
     oss: OssServer, opened: Opened, picture: Path, tmp_path: Path, io_loop: IOLoop, fault: str
 ) -> None:
-    """503s, resets, lost answers, cut bodies: every sixth request suffers, and nobody notices."""
-    files = opened(part_size=100 * 1024)
+    """503s, resets, lost answers, cut and stalled bodies: every sixth request suffers, and nobody notices."""
+    files = opened(part_size=100 * 1024, read_timeout=STALL / 3 if fault == "stall" else 20)
     large = a_file(tmp_path / "large", os.urandom(450_000))
     setattr(oss.faults, fault, 0.16)
 
