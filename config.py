@@ -98,6 +98,7 @@ class Mongodb:
 class Storage:
     backend: Literal["local", "oss"] = "local"
     endpoint: str = ""
+    cname: bool = False
     region: Annotated[str, Meta(pattern="^[a-z0-9-]*$")] = ""
     bucket: Annotated[str, Meta(pattern="^([a-z0-9][a-z0-9-]{1,61}[a-z0-9])?$")] = ""  # what OSS allows
     prefix: Annotated[str, Meta(pattern="^([A-Za-z0-9_.-]+/)*$")] = "dreamlog/"

@@ -19,6 +19,7 @@ EVERY = 3600.0  # seconds between rounds without a wake
 UPLOAD_LIFE = 86_400.0  # seconds after which an upload that belongs to no dream is no longer on its way
 BATCH = 500  # folders that the database is asked about at once
 PAUSE = 5.0  # seconds before a database or storage that is away is asked again
+LONGEST_PAUSE = 60.0  # to which that grows
 
 log = logging.getLogger("dreamlog.janitor")
 
@@ -49,6 +50,7 @@ class Janitor:
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
+        pause = PAUSE
         while True:
             try:
                 async with asyncio.timeout(EVERY):
@@ -58,9 +60,11 @@ class Janitor:
             self._woken.clear()
             try:
                 await self._round()
+                pause = PAUSE
             except Error as error:
                 log.warning("files are left to remove: %s", error)
-                await asyncio.sleep(PAUSE)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
                 self._woken.set()
             except Exception:  # a janitor that ended would let the disk fill up
                 log.exception("unexpected")

@@ -267,6 +267,7 @@ class OssFiles:
                 self._auth,
                 s.endpoint,
                 s.bucket,
+                is_cname=s.cname,
                 session=session,
                 connect_timeout=(s.connect_timeout, s.read_timeout),
                 enable_crc=False,  # Content-MD5 is checked by OSS, and is not computed in Python
@@ -337,8 +338,10 @@ def _provider(settings: Storage) -> Any:
 
 
 def _own_address(settings: Storage) -> str:
-    """The bucket's own address; an endpoint that is a number has it in the path, as oss2 does."""
+    """The bucket's own address, as oss2 makes it too; where the endpoint is a number, the bucket is in the path."""
     split = urlsplit(settings.endpoint)
+    if settings.cname:
+        return settings.endpoint
     if oss2.utils.is_ip_or_localhost(split.netloc):
         return f"{settings.endpoint}/{settings.bucket}"
     return f"{split.scheme}://{settings.bucket}.{split.netloc}"

@@ -167,6 +167,7 @@ def test_every_setting_can_come_from_the_environment(file: Path) -> None:
         "mongodb__database": "nights",
         "storage__backend": "oss",
         "storage__endpoint": "https://oss-cn-hangzhou-internal.aliyuncs.com",
+        "storage__cname": "true",
         "storage__region": "cn-hangzhou",
         "storage__bucket": "my-dreams",
         "storage__prefix": "a/b/",
@@ -218,6 +219,7 @@ def test_every_setting_can_come_from_the_environment(file: Path) -> None:
     assert found.pop("storage__access_key_secret").value == "a-secret"
     assert found.pop("mongodb__uri").value == "mongodb://db.example.org"
     assert found.pop("images__keep_originals") is False
+    assert found.pop("storage__cname") is True
     shown = {name: str(value).removesuffix(".0") for name, value in found.items()} | {"server__host": "0.0.0.0"}
     assert shown == {name: text for name, text in texts.items() if name in found}
 

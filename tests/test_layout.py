@@ -111,6 +111,12 @@ def test_only_storage_knows_the_database() -> None:
     assert knows == {f"storage/{name}.py" for name in ("mongo", "mongod", "dreams", "jobs", "users")}
 
 
+def test_only_one_storage_knows_oss() -> None:
+    """Whoever stores on disk loads nothing of it."""
+    knows = {module for module in modules() if roots(module) & {"oss2", "requests"}}
+    assert knows == {"storage/oss.py", "storage/oss_errors.py"}
+
+
 def test_only_handlers_and_the_server_know_the_web() -> None:
     """What is stored or rendered does not know for whom."""
     assert {home(module) for module in modules() if "tornado" in roots(module)} <= {"handlers", "server"}

@@ -342,6 +342,13 @@ def test_addresses_begin_where_the_settings_say(opened: Opened, tmp_path: Path) 
     cdn = opened(endpoint="https://oss-cn-hangzhou-internal.aliyuncs.com", public_url="https://img.example.org")
     assert cdn.origins == ("https://img.example.org",)
     assert urlsplit(cdn.url(KEY))[:3] == ("https", "img.example.org", f"/{NAME}")
+    domain = opened(endpoint="https://img.example.org", cname=True)
+    assert urlsplit(domain.url(KEY))[:3] == ("https", "img.example.org", f"/{NAME}")
+    for files in (own, domain):
+        theirs = urlsplit(files._bucket().sign_url("GET", NAME, 600, slash_safe=True))
+        assert theirs[:3] == urlsplit(files.url(KEY))[:3], (
+            "requests go where oss2 says, addresses lead to the same place"
+        )
     for bad in ("../x", "/etc/passwd", "a//b", "A.jpg", ""):
         with pytest.raises(NotFound):
             own.url(bad)
