@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 from tornado.httpclient import HTTPRequest, HTTPResponse
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
@@ -48,12 +48,12 @@ def settings(data: Path, mongodb_uri: str, **more: object) -> dict[str, Any]:
 class Server:
     """`python server.py run` on a free port; killed when left, if it is still there then."""
 
-    oss: ClassVar[OssServer | None] = None  # where every server stores, instead of on disk
+    oss: OssServer | None = None  # of the class: where every server stores, instead of on disk
 
     def __init__(self, data: Path, **settings: object) -> None:
         """`settings` as `images__workers=1`."""
         self.data = data
-        self.settings = (self.oss.settings() if self.oss is not None else {}) | settings
+        self.settings = settings
         self.lines: list[str] = []  # what it said on its terminal
         self.url = ""
 
@@ -68,7 +68,8 @@ class Server:
 
     async def start(self) -> None:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("DREAMLOG_")}
-        said = {f"DREAMLOG_{name.upper()}": str(value) for name, value in self.settings.items()}
+        settings = (self.oss.settings() if self.oss is not None else {}) | self.settings
+        said = {f"DREAMLOG_{name.upper()}": str(value) for name, value in settings.items()}
         self.lines = []
         self.process = await asyncio.create_subprocess_exec(
             sys.executable,
