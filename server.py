@@ -28,7 +28,7 @@ from handlers.tokens import IN_THE_MAKING, Tokens
 from handlers.views import Address
 from processing.checks import findings
 from processing.janitor import Janitor, orphans
-from processing.mover import Mover
+from processing.mover import Mover, alone
 from processing.pipeline import Pipeline
 from processing.workers import Workers
 from storage.dreams import Dreams
@@ -323,7 +323,8 @@ async def move_media(settings: Config, to: str) -> Mover:
         if settings.storage.backend != to:
             click.echo(f"New pictures still go to {settings.storage.backend}, as storage.backend says.")
         seen: set[str | None] = set()
-        with Mover(jobs=jobs, files=files, to=to, folder=settings.data / "moving") as mover:
+        with alone(settings.data / "moving") as folder:
+            mover = Mover(jobs=jobs, files=files, to=to, folder=folder)
             # Again for those that were completed meanwhile, until there are none.
             while sets := [each for each in await mover.waiting() if each[1].folder not in seen]:
                 seen |= {image.folder for _, image in sets}
@@ -349,7 +350,9 @@ def orphans_command(delete: bool, older_than: float, file: Path | None, data: st
 
 async def remove_orphans(settings: Config, *, delete: bool, hours: float) -> None:
     count = 0
-    async with beside(settings) as (_, jobs, files):
+    async with beside(settings) as (_, jobs, files), AsyncExitStack() as stack:
+        if delete:
+            stack.enter_context(alone(settings.data / "moving"))
         async for keys in orphans(jobs, files, older_than=3600 * hours):
             count += len(keys)
             for key in keys:

@@ -17,7 +17,7 @@ from urllib.request import Request, urlopen
 from config import Config, Images
 from processing.render import Order, Rendered
 from processing.workers import WorkerDied, Workers
-from storage.errors import Error
+from storage.errors import Error, Refused, Unavailable
 from storage.files import MARKS, Files, StoredFiles
 from storage.keys import Keys
 from storage.local import LocalFiles
@@ -87,6 +87,12 @@ async def _workers(settings: Images) -> str:
 async def _storage(settings: Config, keys: Keys, name: str) -> str:
     """Put, get, its address fetched, list, delete."""
     async with opened_files(settings, keys) as files:
+        try:
+            await files.stores[name].check()
+        except Refused:
+            raise
+        except Unavailable as error:
+            raise Wrong(f"{error} Look at the network, and at {'endpoint' if name == 'oss' else 'data'}.") from error
         with tempfile.NamedTemporaryFile() as file:
             file.write(_picture())
             file.flush()

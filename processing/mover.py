@@ -11,12 +11,11 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Self
 
 from processing import formats
 from storage.errors import Error, NotFound
@@ -34,6 +33,26 @@ class Damaged(Exception):
     """A file is not what it should be; the sentence says how."""
 
 
+@contextmanager
+def alone(folder: Path) -> Iterator[Path]:
+    """An empty folder, for one at a time, or `CannotStart`; gone afterwards.
+
+    Who removes orphans holds it too: copies of a move that nobody names yet look just like them.
+    """
+    folder.mkdir(mode=0o700, exist_ok=True)
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for left in folder.iterdir():  # by a move that was killed
+            left.unlink()
+        yield folder
+        shutil.rmtree(folder)
+    except BlockingIOError:
+        raise CannotStart("Pictures are being moved, or orphans removed, already.") from None
+    finally:
+        os.close(lock)
+
+
 @dataclass(frozen=True, slots=True)
 class Copied:
     key: str
@@ -43,32 +62,16 @@ class Copied:
 
 
 class Mover:
-    """Moves to one storage, and counts; one at a time may be entered, or `CannotStart` is raised."""
+    """Moves to one storage, and counts."""
 
     def __init__(self, *, jobs: Jobs, files: StoredFiles, to: str, folder: Path) -> None:
-        """`folder` holds the copies on their way, which are removed."""
+        """`folder` is for copies on their way, and is held by `alone`."""
         self._jobs = jobs
         self._files = files
         self._to = to
         self._folder = folder
         self.images = 0  # moved
         self.problems: list[str] = []  # a line for each set of files that stays where it is
-
-    def __enter__(self) -> Self:
-        self._folder.mkdir(mode=0o700, exist_ok=True)
-        self._lock = os.open(self._folder, os.O_RDONLY)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._lock)
-            raise CannotStart("Pictures are being moved already.") from None
-        for left in self._folder.iterdir():  # by a move that was killed
-            left.unlink()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self._folder)
-        os.close(self._lock)
 
     async def waiting(self) -> list[tuple[str, Image]]:
         """Owner and image of each set of files that is elsewhere."""
@@ -83,7 +86,8 @@ class Mover:
                 try:
                     await self._move(owner, image)
                 except (Damaged, NotFound) as error:
-                    self.problems.append(f"{image.folder}: {error}")
+                    if await self._jobs.is_shared(owner, image):  # else it was deleted meanwhile
+                        self.problems.append(f"{image.folder}: {error}")
                 done()
 
         try:

@@ -38,6 +38,7 @@ T = TypeVar("T")
 PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)  # seconds before a request is tried again, each times 0.5 to 1.5
 BLOCK = 4 * 1024 * 1024  # bytes read by one request: a cut one costs no more than that
 PARTS_AT_ONCE = 2  # of one file, so that it takes neither every connection nor much memory
+ACL = "x-oss-object-acl"
 BATCH = 1000  # names in one request, the most that OSS takes
 ECS_ROLES = "http://100.100.100.200/latest/meta-data/ram/security-credentials/"
 REFRESH = 60.0  # seconds between looks at a role's token, which lasts for hours
@@ -105,7 +106,7 @@ class OssFiles:
         headers = {
             "Content-Type": content_type,
             "Cache-Control": f"{'private' if private else 'public'}, max-age=31536000, immutable",
-            "x-oss-object-acl": "private" if private else "public-read",
+            ACL: "private" if private else "public-read",
             "x-oss-storage-class": self._settings.storage_class,
         }
         if self._settings.encryption:
@@ -183,7 +184,9 @@ class OssFiles:
         """In parts; those that arrived before the storage went away are not sent again."""
         unfinished = self._unfinished.get(name)
         if unfinished is None or unfinished.source != source:
-            answer = await self._try(lambda bucket: bucket.init_multipart_upload(name, headers=headers))
+            # Who may read is said at the end, everything else at the beginning.
+            first = {each: value for each, value in headers.items() if each != ACL}
+            answer = await self._try(lambda bucket: bucket.init_multipart_upload(name, headers=first))
             unfinished = self._unfinished[name] = Unfinished(source, answer.upload_id)
         upload_id, etags, size = unfinished.upload_id, unfinished.etags, self._settings.part_size
         numbers = range(1, -(-source[0] // size) + 1)
@@ -202,7 +205,8 @@ class OssFiles:
                 if error is not None:
                     raise error
             parts = [PartInfo(number, etags[number]) for number in numbers]
-            await self._try(lambda bucket: bucket.complete_multipart_upload(name, upload_id, parts))
+            acl = {ACL: headers[ACL]}
+            await self._try(lambda bucket: bucket.complete_multipart_upload(name, upload_id, parts, headers=acl))
         except NotFound:
             # The upload is gone: completed by a request whose answer was lost, or cleared away by the bucket's rules.
             del self._unfinished[name]

@@ -26,7 +26,8 @@ from tests.oss_signatures import Refusal, Request
 
 BUCKET, REGION, KEY_ID, SECRET = "dreams", "cn-hangzhou", "LTAItests", "a-secret-of-the-tests"
 SMALLEST_PART = 102_400
-STALL = 0.3
+STALL = 1.0  # seconds
+ACL = "x-oss-object-acl"
 RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 
@@ -165,7 +166,7 @@ class OssServer:
 
     def _is_public(self, request: Request) -> bool:
         stored = self.objects.get(request.name)
-        acl = stored.headers.get("x-oss-object-acl") if stored else None
+        acl = stored.headers.get(ACL) if stored else None
         return request.method in ("GET", "HEAD") and (acl == "public-read" or self.faults.open) and not request.query
 
     def _answer(self, request: Request, body: bytes) -> tuple[int, dict[str, str], bytes]:
@@ -177,10 +178,12 @@ class OssServer:
                 return self._put(request, body)
             case "POST" if "uploads" in query:
                 upload_id = secrets.token_hex(16).upper()
-                self.uploads[upload_id] = Upload(request.name, dict(request.headers), self.now)
+                # As in OSS, what is said here of who may read is not heard.
+                headers = {name: value for name, value in request.headers.items() if name != ACL}
+                self.uploads[upload_id] = Upload(request.name, headers, self.now)
                 return _xml("InitiateMultipartUploadResult", f"<UploadId>{upload_id}</UploadId>")
             case "POST" if "uploadId" in query:
-                return self._complete(query["uploadId"], self._upload(request), body)
+                return self._complete(request, self._upload(request), body)
             case "POST" if "delete" in query:
                 return self._delete_many(request, body)
             case "DELETE" if "uploadId" in query:
@@ -220,7 +223,7 @@ class OssServer:
         upload.parts[number] = Stored(body, {}, etag, self.now)
         return 200, {"ETag": f'"{etag}"'}, b""
 
-    def _complete(self, upload_id: str, upload: Upload, body: bytes) -> tuple[int, dict[str, str], bytes]:
+    def _complete(self, request: Request, upload: Upload, body: bytes) -> tuple[int, dict[str, str], bytes]:
         named = [(int(part.findtext("PartNumber", "0")), part.findtext("ETag", "").strip('"'))
                  for part in ElementTree.fromstring(body).iter("Part")]  # fmt: skip
         for number, etag in named:
@@ -229,9 +232,10 @@ class OssServer:
         parts = [upload.parts[number].content for number, _ in sorted(named)]
         if any(len(part) < SMALLEST_PART for part in parts[:-1]):
             raise Refused(400, "EntityTooSmall")
-        del self.uploads[upload_id]
+        del self.uploads[request.query["uploadId"]]
+        acl = {ACL: request.headers[ACL]} if ACL in request.headers else {}
         etag = hashlib.md5("".join(etag for _, etag in named).encode()).hexdigest().upper() + f"-{len(named)}"
-        self._store(upload.name, b"".join(parts), etag, upload.headers)
+        self._store(upload.name, b"".join(parts), etag, upload.headers | acl)
         return _xml("CompleteMultipartUploadResult", f"<Key>{escape(upload.name)}</Key><ETag>{etag}</ETag>")
 
     def _delete_many(self, request: Request, body: bytes) -> tuple[int, dict[str, str], bytes]:

@@ -71,6 +71,10 @@ async def test_check_says_what_is_wrong_and_ends_with_1(data: Path, mongodb_uri:
             assert said.count("FAIL") == 1, said
             assert "Traceback" not in said
             assert not [private for private in (KEY_ID, SECRET, "not-this") if private in said]
+        oss.faults.gone = True
+        code, said = await command(data, "check", **good | oss.settings())
+        assert (code, "cannot be reached" in said, "and at endpoint" in said) == (1, True, True), said
+        oss.faults.gone = False
         oss.faults.clock = 3600
         code, said = await command(data, "check", **good | oss.settings())
         assert (code, "60 minutes behind" in said) == (1, True)
@@ -145,7 +149,7 @@ async def test_a_killed_move_goes_on(data: Path) -> None:
         async with Server(data, **oss.settings(backend="local")) as server, Api(server.url) as api:
             await api.sign_up()
             dream = await api.finished((await api.dream(*map(photos.small_jpeg, range(30))))["id"])
-            oss.faults.delay = 0.05
+            oss.faults.delay = 0.2
             environment = {f"DREAMLOG_{name.upper()}": str(value) for name, value in oss.settings().items()}
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, str(ROOT / "server.py"), "move-media", "--to", "oss", "--data", str(data)),
@@ -154,6 +158,9 @@ async def test_a_killed_move_goes_on(data: Path) -> None:
                 stderr=asyncio.subprocess.DEVNULL,
             )
             await until(lambda: len(oss.names()) > 20, "some are moved")
+            for more in (("orphans", "--delete", "--older-than", "0"), ("move-media", "--to", "local")):
+                code, said = await command(data, *more, **oss.settings())
+                assert (code, "are being moved" in said) == (1, True), said
             os.kill(process.pid, signal.SIGKILL)
             await process.wait()
             dream = await api.get(dream["id"])

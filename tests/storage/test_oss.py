@@ -319,13 +319,17 @@ def test_an_address_is_the_same_for_half_its_life(opened: Opened) -> None:
     assert len(seen) in (2, 3)
 
 
-def test_public_addresses_are_for_pictures_only(oss: OssServer, opened: Opened, picture: Path, io_loop: IOLoop) -> None:
-    """Everybody may read the pictures, for ever; originals stay their owner's."""
-    files = opened(addresses="public")
+@pytest.mark.parametrize("size", [9, 300_000])
+def test_public_addresses_are_for_pictures_only(
+    oss: OssServer, opened: Opened, tmp_path: Path, io_loop: IOLoop, size: int
+) -> None:
+    """Everybody may read the pictures, for ever; originals stay their owner's, also those that go in parts."""
+    files = opened(addresses="public", part_size=102_400)
+    path = a_file(tmp_path / "file", os.urandom(size))
 
     async def journey() -> None:
         for key in (KEY, "0123/original-4567.jpg"):
-            await files.put(key, picture, "image/jpeg")
+            await files.put(key, path, "image/jpeg")
         assert files.url(KEY) == f"{oss.endpoint}/dreams/{NAME}"
         answer = await fetched(files.url(KEY))
         assert (answer.code, answer.headers["Cache-Control"]) == (200, "public, max-age=31536000, immutable")
@@ -411,7 +415,7 @@ def test_requests_are_bounded_and_never_on_the_loop(
 
     io_loop.run_sync(journey)
     assert oss.busiest == 3
-    assert len(turns) > 20
+    assert len(turns) > 5
 
 
 def test_a_cancelled_put_has_ended_when_it_returns(
