@@ -198,7 +198,8 @@ class Jobs:
     async def moved(self, owner: str, image: Image, folder: str, until: datetime) -> int:
         """The files of `image`, and of equal ones, are in `folder` now too, under the same names; how many images.
 
-        The old ones are let go of in the same update of each dream, to be removed after `until`.
+        The old ones are let go of in the same update of each dream, to be removed after `until`. Nobody is told: this
+        is called beside the server, and the addresses that listeners have stay good.
         """
         count = 0
         match = {

@@ -58,7 +58,7 @@ class Unfinished:
 class OssFiles:
     """`storage.files.Files` below a prefix of one bucket, for as long as it is entered.
 
-    Entering raises `Refused` when OSS does not accept us; a storage that only does not answer is waited for later.
+    Entering takes the credentials, and raises `Refused` where there are none; OSS itself is first asked by `check`.
     """
 
     def __init__(self, settings: Storage, *, clock: Callable[[], float] = time.time) -> None:
