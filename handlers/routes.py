@@ -14,6 +14,7 @@ from handlers.health import Check, HealthHandler, ReadyHandler
 from handlers.images import ImageHandler, ImagesHandler, OriginalHandler, RetryHandler
 from handlers.limits import Limits
 from handlers.media import MediaHandler
+from handlers.pages import PageHandler, Web
 from handlers.subscribers import Subscribers
 from handlers.tokens import Tokens
 from handlers.websocket import DreamSocket
@@ -42,6 +43,7 @@ class Parts:
     addresses: Addresses
     signed_out: SignedOut
     checks: Mapping[str, Check]
+    web: Web
 
 
 def routes(config: Config, p: Parts) -> list[url]:
@@ -76,6 +78,7 @@ def routes(config: Config, p: Parts) -> list[url]:
         url(r"/ws/dream-images(?:/([^/]+)?/?)?", DreamSocket, socket),
         url(r"/healthz", HealthHandler),
         url(r"/readyz", ReadyHandler, {"checks": p.checks}),
+        url(r"/(|sw\.js|manifest\.webmanifest|robots\.txt|web/.+)", PageHandler, {"web": p.web, "pictures": ()}),
     ]
     if isinstance(p.files, LocalFiles):
         rows.append(url(r"/media/(.+)", MediaHandler, {"files": p.files}))
