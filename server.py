@@ -22,6 +22,7 @@ from handlers.access import Access
 from handlers.auth import Passwords
 from handlers.base import NothingHere
 from handlers.limits import Limits
+from handlers.pages import Web
 from handlers.routes import Parts, routes
 from handlers.subscribers import Subscribers
 from handlers.tokens import IN_THE_MAKING, Tokens
@@ -156,6 +157,7 @@ async def serving(settings: Config, drain: Drain) -> AsyncIterator[str]:
                 "storage": storage_answers,
                 "workers": workers.answers,
             },
+            web=Web(Path(__file__).with_name("web")),
         )
         application = Application(
             routes(settings, parts),

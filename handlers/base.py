@@ -200,7 +200,8 @@ class ApiHandler(RequestHandler):
         self.set_header("Vary", "Origin")
         if self.request.method == "OPTIONS":
             self.set_header("Access-Control-Allow-Methods", "GET, POST, PATCH, DELETE")
-            self.set_header("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key")
+            allowed = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID"
+            self.set_header("Access-Control-Allow-Headers", allowed)
             self.set_header("Access-Control-Max-Age", "86400")
 
     def _problem(self, error: BaseException | None, status: int) -> Problem:

@@ -8,6 +8,7 @@ from typing import Any
 
 from handlers import forms, views
 from handlers.base import ApiHandler
+from handlers.events import ListeningHandler
 from handlers.forms import Invalid
 from handlers.upload import UploadHandler
 from storage.dreams import Dreams, InvalidCursor
@@ -72,16 +73,22 @@ class DreamsHandler(UploadHandler):
         answer_dream(self, 201, dream, self.addresses)
 
 
-class DreamHandler(ApiHandler):
+class DreamHandler(ListeningHandler):
     """`/api/dreams/{id}`"""
 
-    def initialize(self, *, dreams: Dreams, addresses: Addresses, **shared: Any) -> None:
+    def initialize(self, *, addresses: Addresses, **shared: Any) -> None:
         super().initialize(**shared)
-        self.dreams = dreams
         self.addresses = addresses
 
     async def get(self, dream_id: str) -> None:
-        answer_dream(self, 200, await self.dreams.get(self.caller.user, dream_id), self.addresses)
+        wanted = forms.waiting({name: self.get_query_argument(name) for name in self.request.query_arguments})
+        if wanted is None:
+            answer_dream(self, 200, await self.dreams.get(self.caller.user, dream_id), self.addresses)
+        elif (dream := await self.newer(dream_id, *wanted)) is not None:
+            answer_dream(self, 200, dream, self.addresses)
+        else:
+            self.log_about = f"dream={dream_id}"
+            self.set_status(304)
 
     async def patch(self, dream_id: str) -> None:
         raw = self.read_json(dict)

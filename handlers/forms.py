@@ -14,6 +14,7 @@ MOOD_LENGTH = 50
 TAG_LENGTH = 50
 TAGS = 20
 LUCIDITY = range(6)
+LONGEST_WAIT = 60  # seconds; proxies give silent requests up after 60 or more
 YEARS = range(1000, 9000)  # far enough from the ends of the calendar for every offset
 # Looser in that seconds may be missing, and a space may stand for the T. Python alone reads much more than this.
 RFC_3339 = re.compile(
@@ -112,6 +113,23 @@ def moment(name: str, text: str) -> date | datetime:
     except ValueError:
         message = "must be a night as 2026-11-22 or a time as 2026-11-22T06:10:00Z"
         raise Invalid([{"field": name, "message": message}]) from None
+
+
+def waiting(query: Mapping[str, str]) -> tuple[int, int] | None:
+    """The revision that the reader of a dream has, and the seconds to wait for a newer one; None: any will do."""
+    errors: Errors = []
+    for name in sorted(set(query) - {"since", "wait"}):
+        errors.append({"field": name, "message": "there is no such parameter; there are since, wait"})
+    since, wait = _number(query.get("since", "0")), _number(query.get("wait", "0"))
+    if not isinstance(since, int) or since < 0:
+        errors.append({"field": "since", "message": "must be the revision that you have, a whole number"})
+    if not isinstance(wait, int) or not 0 <= wait <= LONGEST_WAIT:
+        errors.append({"field": "wait", "message": f"must be a whole number of seconds from 0 to {LONGEST_WAIT}"})
+    if "wait" in query and "since" not in query:
+        errors.append({"field": "since", "message": "must be there with wait: the revision that you have"})
+    if errors:
+        raise Invalid(errors)
+    return (int(since), int(wait)) if "since" in query else None
 
 
 def _text(most: int, *, blank: bool = True) -> Callable[[Any], str]:

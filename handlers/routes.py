@@ -9,15 +9,17 @@ from config import Config
 from handlers.access import Access
 from handlers.auth import Login, Logout, Me, Passwords, Refresh, Register, SignedOut
 from handlers.dreams import Addresses, DreamHandler, DreamsHandler
+from handlers.events import EventsHandler
 from handlers.health import Check, HealthHandler, ReadyHandler
 from handlers.images import ImageHandler, ImagesHandler, OriginalHandler, RetryHandler
 from handlers.limits import Limits
 from handlers.media import MediaHandler
+from handlers.pages import PageHandler, Web
 from handlers.subscribers import Subscribers
 from handlers.tokens import Tokens
 from handlers.websocket import DreamSocket
 from storage.dreams import Dreams
-from storage.files import Files
+from storage.files import StoredFiles
 from storage.jobs import Jobs
 from storage.local import LocalFiles
 from storage.staging import Staging
@@ -35,13 +37,14 @@ class Parts:
     users: Users
     dreams: Dreams
     jobs: Jobs
-    files: Files
+    files: StoredFiles
     local: LocalFiles
     staging: Staging
     subscribers: Subscribers
     addresses: Addresses
     signed_out: SignedOut
     checks: Mapping[str, Check]
+    web: Web
 
 
 def routes(config: Config, p: Parts) -> list[url]:
@@ -50,6 +53,7 @@ def routes(config: Config, p: Parts) -> list[url]:
     signing_in = {**api, "users": p.users, "passwords": p.passwords, "limits": p.limits}
     dreams = {**api, "dreams": p.dreams}
     shown = {**dreams, "addresses": p.addresses}
+    listening = {**dreams, "subscribers": p.subscribers}
     uploads = {**shown, "staging": p.staging, "allowed": config.images, "limits": p.limits}
     socket = {
         "access": p.access,
@@ -58,6 +62,7 @@ def routes(config: Config, p: Parts) -> list[url]:
         "subscribers": p.subscribers,
         "settings": config.websocket,
     }
+    page = {"web": p.web, "pictures": p.files.origins}
     image = r"/api/dreams/([^/]+)/images/(\d{1,9})"
     return [
         url(r"/api/auth/register", Register, {**signing_in, "registration_open": config.auth.registration == "open"}),
@@ -66,7 +71,8 @@ def routes(config: Config, p: Parts) -> list[url]:
         url(r"/api/auth/logout", Logout, accounts),
         url(r"/api/me", Me, {**accounts, "dreams": p.dreams}),
         url(r"/api/dreams", DreamsHandler, uploads),
-        url(r"/api/dreams/([^/]+)", DreamHandler, shown),
+        url(r"/api/dreams/([^/]+)", DreamHandler, {**listening, "addresses": p.addresses}),
+        url(r"/api/dreams/([^/]+)/events", EventsHandler, {**listening, "settings": config.websocket}),
         url(r"/api/dreams/([^/]+)/images", ImagesHandler, uploads),
         url(image, ImageHandler, dreams),
         url(image + r"/retry", RetryHandler, {**shown, "jobs": p.jobs}),
@@ -75,4 +81,5 @@ def routes(config: Config, p: Parts) -> list[url]:
         url(r"/media/(.+)", MediaHandler, {"files": p.local}),
         url(r"/healthz", HealthHandler),
         url(r"/readyz", ReadyHandler, {"checks": p.checks}),
+        url(r"/(|sw\.js|manifest\.webmanifest|robots\.txt|web/.+)", PageHandler, page),
     ]

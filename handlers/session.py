@@ -9,7 +9,6 @@ Pure: it must not know Tornado, the database or who else listens.
 Each method says what is to be done, in order. Whoever does it reports back with `found`, `missing`, `sent` or `end`.
 """
 
-import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -92,6 +91,10 @@ SENTENCES: dict[str, dict[str, str]] = {
         "too_many_dreams": f"One connection may subscribe to at most {MOST_DREAMS} dreams.",
     },
 }
+
+
+def error_message(code: str, language: str, **details: Any) -> Message:
+    return {"type": "error", "code": code, "message": SENTENCES[language][code], **details}
 
 
 class Now(NamedTuple):
@@ -326,7 +329,7 @@ class Session:
         if self._expires is None or not _due(self._warn_at, now):
             return []
         self._warn_at = None
-        return [Send({"type": "token_expiring", "expires_in": max(0, math.ceil(self._expires - now.steady))})]
+        return [Send(views.token_expiring(self._expires - now.steady))]
 
     def _heartbeats(self, now: Now) -> Iterator[Output]:
         if not _due(self._ping_at, now):
@@ -337,8 +340,7 @@ class Session:
         yield Ping()
         for dream_id, revision in self._dreams.items():
             if revision:
-                message = {"type": "heartbeat", "dream_id": dream_id, "revision": revision, "timestamp": now.wall}
-                yield Send(message, heartbeat_of=dream_id)
+                yield Send(views.heartbeat(dream_id, revision, now.wall), heartbeat_of=dream_id)
 
     def _bad_message(self) -> list[Output]:
         self._bad += 1
@@ -346,7 +348,7 @@ class Session:
         return [error] if self._bad < MOST_BAD else [error, *self.end("bad_messages")]
 
     def _error(self, code: str, **details: Any) -> Send:
-        return Send({"type": "error", "code": code, "message": SENTENCES[self._language][code], **details})
+        return Send(error_message(code, self._language, **details))
 
 
 def _due(time: float | None, now: Now) -> bool:

@@ -142,7 +142,7 @@ class Subscribers:
         """At most `connections` of one account at a time and `messages` from it in a minute; 0 is no limit."""
         self.closing = False
         self._address = address
-        self._most = connections
+        self.most = connections
         self._messages = Window(messages, 60, time.monotonic)
         self._clock = clock
         self._dreams: dict[str, set[Mailbox]] = {}
@@ -197,7 +197,7 @@ class Subscribers:
     def join(self, mailbox: Mailbox) -> bool:
         """False when the mailbox's user has as many connections as one may have."""
         theirs = self._users.get(mailbox.user, set())
-        if mailbox.user and 0 < self._most <= len(theirs):
+        if mailbox.user and 0 < self.most <= len(theirs):
             return False
         self._users.setdefault(mailbox.user, set()).add(mailbox)
         return True

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from streaming_form_data import ParseFailedException, StreamingFormDataParser
 from streaming_form_data.parser import UnexpectedPartException
@@ -17,7 +17,7 @@ from streaming_form_data.targets import BaseTarget
 from config import Images
 from handlers.base import JSON_LIMIT, UNKNOWN, ApiHandler, Problem
 from handlers.limits import Limits
-from processing import formats
+from processing import dimensions, formats
 from storage.errors import Unavailable
 from storage.model import Dream
 from storage.model import Upload as StagedUpload
@@ -29,6 +29,12 @@ TEXT_FIELDS = 1000  # in one form: tags and positions are repeated
 TEXT_LIMIT = JSON_LIMIT  # bytes of all text fields together
 
 
+class Received(NamedTuple):
+    part: Part
+    format: str  # by its first bytes
+    size: dimensions.Size | None  # upright, by its header
+
+
 class Upload:
     """The parts of one request. Whoever makes one must end it with `keep` or `discard`."""
 
@@ -37,7 +43,7 @@ class Upload:
     ) -> None:
         """`room`: how many images may come; `one_more` is called for each, and may refuse it by raising."""
         self.fields: dict[str, list[str]] = {}
-        self.parts: list[tuple[Part, str]] = []  # with the format that the first bytes tell
+        self.parts: list[Received] = []
         self._staging = staging
         self._settings = settings
         self._room = room
@@ -72,13 +78,13 @@ class Upload:
 
     def placed(self, positions: list[int]) -> list[StagedUpload]:
         return [
-            StagedUpload(part.name, part.sha256, part.size, kind, position)
-            for (part, kind), position in zip(self.parts, positions, strict=True)
+            StagedUpload(part.name, part.sha256, part.size, kind, position, *(size or (None, None)))
+            for (part, kind, size), position in zip(self.parts, positions, strict=True)
         ]
 
     def keep_if_in(self, dream: Dream) -> None:
         """Keep the images when `dream` has them; it has not when an equal request was faster."""
-        if {part.name for part, _ in self.parts} & {image.staged for image in dream.images}:
+        if {part.name for part, *_ in self.parts} & {image.staged for image in dream.images}:
             self.keep()
 
     def keep(self) -> None:
@@ -86,7 +92,7 @@ class Upload:
         self.parts = []
 
     def discard(self) -> None:
-        for part in [part for part, _ in self.parts] + ([self._part] if self._part else []):
+        for part in [part for part, *_ in self.parts] + ([self._part] if self._part else []):
             part.discard()
         self.parts, self._part = [], None
 
@@ -131,9 +137,10 @@ class Upload:
                 self._part = None
                 return
             await self._recognize()
-        await self._part.finish()
-        assert self._format is not None
-        self.parts.append((self._part, self._format))
+        kind = self._format
+        assert kind is not None
+        size = await self._part.finish(lambda file: dimensions.size(file, kind))
+        self.parts.append(Received(self._part, kind, size))
         self._part = None
 
     async def _recognize(self) -> None:

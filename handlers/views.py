@@ -3,6 +3,7 @@
 Pure: it must not know Tornado, the database or who listens; the time is a parameter.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -116,6 +117,14 @@ def image_progress(dream: Dream, changed: Image, address: Address, now: float) -
 
 def dream_deleted(dream_id: str, now: float) -> Message:
     return {"type": "dream_deleted", "dream_id": dream_id, "timestamp": now}
+
+
+def heartbeat(dream_id: str, revision: int, now: float) -> Message:
+    return {"type": "heartbeat", "dream_id": dream_id, "revision": revision, "timestamp": now}
+
+
+def token_expiring(seconds: float) -> Message:
+    return {"type": "token_expiring", "expires_in": max(0, math.ceil(seconds))}
 
 
 def news(dream: Dream, changed: Image | None, address: Address, now: float) -> Iterator[tuple[int, Message]]:

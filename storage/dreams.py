@@ -272,6 +272,8 @@ class Dreams:
             "sha256": upload.sha256,
             "bytes": upload.bytes,
             "format": upload.format,
+            "width": upload.width,
+            "height": upload.height,
             "lease_owner": None,
         }
 

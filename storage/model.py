@@ -104,6 +104,8 @@ class Upload:
     bytes: int
     format: str  # by its first bytes, as `processing.formats` names it
     position: int
+    width: int | None = None  # upright, as its header says; unknown where it does not
+    height: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,7 @@ class Image:
     recipe: str | None  # what made the variants: equal uploads with equal recipes have equal variants
     folder: str | None  # what the keys of this image's files begin with; shared by equal uploads of one owner
     variants: dict[str, Variant]  # name -> the file; named here before they are stored
-    width: int | None  # of the upright original
+    width: int | None  # of the upright original; until it is rendered, as its header says
     height: int | None
     animated: bool
     placeholder: str | None

@@ -13,9 +13,12 @@ from contextlib import suppress
 from io import FileIO
 from os import fsync
 from pathlib import Path
+from typing import BinaryIO, TypeVar
 
 from storage.errors import NoSpace
 from storage.local import FULL, sync
+
+T = TypeVar("T")
 
 RESERVE = 64 * 1024 * 1024  # bytes of disk that uploads leave to the database and to the variants
 WRITE_SIZE = 256 * 1024  # bytes gathered before they are written, because each write is a hop to a thread
@@ -44,8 +47,9 @@ class Part:
         if len(self._waiting) >= WRITE_SIZE:
             await _in_thread(self._flush)
 
-    async def finish(self) -> None:
-        await _in_thread(self._finish)
+    async def finish(self, look: Callable[[BinaryIO], T]) -> T:
+        """The last byte has come. `look` reads the file, in the thread that has made it durable."""
+        return await _in_thread(lambda: self._finish(look))
 
     def discard(self) -> None:
         """Remove the file; not while `write` or `finish` is under way."""
@@ -63,11 +67,13 @@ class Part:
         while remaining:
             remaining = remaining[self._file.write(remaining) :]
 
-    def _finish(self) -> None:
+    def _finish(self, look: Callable[[BinaryIO], T]) -> T:
         self._flush()
         assert self._file is not None
         fsync(self._file.fileno())
         self._file.close()
+        with self._path.open("rb") as file:
+            return look(file)
 
 
 class Staging:
@@ -110,9 +116,9 @@ class Staging:
         return await asyncio.to_thread(sweep)
 
 
-async def _in_thread(step: Callable[[], None]) -> None:
+async def _in_thread(step: Callable[[], T]) -> T:
     try:
-        await asyncio.to_thread(step)
+        return await asyncio.to_thread(step)
     except OSError as error:
         if error.errno in FULL:
             raise NoSpace(NO_ROOM) from error

@@ -1,9 +1,10 @@
-"""The server as its clients see it: a process of its own, its HTTP API and its WebSocket.
+"""The server as its clients see it: a process of its own, its HTTP API, its WebSocket and its event streams.
 
 It must not import anything of the server: what it knows is the protocol.
 """
 
 import asyncio
+import contextlib
 import inspect
 import json
 import os
@@ -13,8 +14,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from tornado.httpclient import HTTPRequest, HTTPResponse
+from tornado.httputil import HTTPHeaders
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
@@ -54,6 +57,7 @@ class Server:
         """`settings` as `images__workers=1`."""
         self.data = data
         self.settings = settings
+        self.port = 0  # any that is free; set it for a restart at the same address
         self.lines: list[str] = []  # what it said on its terminal
         self.url = ""
 
@@ -73,7 +77,8 @@ class Server:
         self.lines = []
         self.process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-W", "error::ResourceWarning", str(ROOT / "server.py"), "run", "--port", "0", "--data", str(self.data)),
+            *("-W", "error::ResourceWarning", str(ROOT / "server.py"), "run"),
+            *("--port", str(self.port), "--data", str(self.data)),
             env=clean | said,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
@@ -251,18 +256,41 @@ def multipart(*images: bytes, positions: Sequence[object] | None = None, **field
     return framed + b"--" + BOUNDARY.encode() + b"--\r\n"
 
 
-class Socket:
-    """A WebSocket of the protocol: every message it received, in order."""
+class Listener:
+    """Every message that came over one connection, in order."""
+
+    def __init__(self) -> None:
+        self.messages: list[Json] = []
+        self.closed = False
+        self.ending = ""  # how it was closed
+
+    async def message(self, kind: str, *, within: float = WITHIN, **fields: Any) -> Json:
+        """The first message received so far, or to come, of this type and with these fields."""
+
+        def look() -> Json | None:
+            wanted = {"type": kind, **fields}.items()
+            return next((each for each in self.messages if all(each.get(k) == v for k, v in wanted)), None)
+
+        await until(lambda: look() or self.closed, f"{kind} {fields}", within=within)
+        found = look()
+        assert found is not None, f"closed {self.ending} before {kind} {fields}: {self.messages}"
+        return found
+
+    def types(self) -> list[str]:
+        return [each["type"] for each in self.messages]
+
+
+class Socket(Listener):
+    """A WebSocket of the protocol."""
 
     def __init__(
         self, url: str, path: str, *, header: str = "", message: str = "", headers: Mapping[str, str] | None = None
     ) -> None:
         """Authenticates with the token `header` in the handshake, or `message` as the first message."""
+        super().__init__()
         self._url = url.replace("http", "ws", 1) + path
         self._headers = dict(headers or {}) | ({"Authorization": f"Bearer {header}"} if header else {})
         self._first = message
-        self.messages: list[Json] = []
-        self.closed = False
 
     @classmethod
     def of(cls, api: Api, dream_id: str, **more: Any) -> Self:
@@ -283,18 +311,6 @@ class Socket:
     async def send(self, message: Json | str) -> None:
         await self._connection.write_message(message if isinstance(message, str) else json.dumps(message))
 
-    async def message(self, kind: str, *, within: float = WITHIN, **fields: Any) -> Json:
-        """The first message received so far, or to come, of this type and with these fields."""
-
-        def look() -> Json | None:
-            wanted = {"type": kind, **fields}.items()
-            return next((each for each in self.messages if all(each.get(k) == v for k, v in wanted)), None)
-
-        await until(lambda: look() or self.closed, f"{kind} {fields}", within=within)
-        found = look()
-        assert found is not None, f"closed with {self._connection.close_code} before {kind} {fields}: {self.messages}"
-        return found
-
     async def close_code(self) -> int | None:
         await until(lambda: self.closed, "the connection is closed")
         return self._connection.close_code
@@ -303,10 +319,67 @@ class Socket:
     def close_reason(self) -> str | None:
         return self._connection.close_reason
 
-    def types(self) -> list[str]:
-        return [each["type"] for each in self.messages]
-
     async def _read(self) -> None:
         while (text := await self._connection.read_message()) is not None:
             self.messages.append(json.loads(text))
+        self.ending = f"with {self._connection.close_code}"
         self.closed = True
+
+
+class Events(Listener):
+    """A stream of server-sent events of the protocol; `ids` are those of the messages, "" where there is none."""
+
+    def __init__(self, url: str, path: str, token: str, *, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__()
+        self._address = urlsplit(url)
+        lines = {"Host": self._address.netloc, "Authorization": f"Bearer {token}", **(headers or {})}
+        head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+        self._request = f"GET {path} HTTP/1.1\r\n{head}\r\n".encode()
+        self.ids: list[str] = []
+        self.retry = 0  # milliseconds
+
+    @classmethod
+    def of(cls, api: Api, dream_id: str, **more: Any) -> Self:
+        return cls(api.url, f"/api/dreams/{dream_id}/events", api.access, **more)
+
+    async def __aenter__(self) -> Self:
+        """Once the head has come."""
+        self._from, self._to = await asyncio.open_connection(self._address.hostname, self._address.port)
+        self._to.write(self._request)
+        async with asyncio.timeout(WITHIN):
+            status, _, head = (await self._from.readuntil(b"\r\n\r\n")).decode().partition("\r\n")
+        self.status = int(status.split()[1])
+        self.headers = HTTPHeaders.parse(head)
+        self._reader = asyncio.create_task(self._read())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._reader.cancel()
+        self._to.close()
+        with contextlib.suppress(asyncio.CancelledError, OSError):
+            await self._reader
+            await self._to.wait_closed()
+
+    async def end(self) -> Json:
+        """The last message of a stream that must end as HTTP ends an answer."""
+        await until(lambda: self.closed, "the stream has ended")
+        assert self.ending == "as a whole", self.ending
+        return self.messages[-1]
+
+    async def _read(self) -> None:
+        text, self.ending = b"", "too early"
+        with contextlib.suppress(asyncio.IncompleteReadError, OSError):
+            while size := int(await self._from.readuntil(b"\r\n"), 16):
+                text += (await self._from.readexactly(size + 2))[:-2]
+                *events, text = text.split(b"\n\n")
+                for event in events:
+                    self._take(event.decode())
+            self.ending = "as a whole"
+        self.closed = True
+
+    def _take(self, event: str) -> None:
+        fields = dict(line.split(": ", 1) for line in event.split("\n"))
+        self.retry = int(fields.get("retry", self.retry))
+        if "data" in fields:
+            self.messages.append(json.loads(fields["data"]))
+            self.ids.append(fields.get("id", ""))

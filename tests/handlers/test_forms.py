@@ -412,3 +412,36 @@ def test_another_bound_is_refused(text: str) -> None:
     """By its parameter's name."""
     message = "must be a night as 2026-11-22 or a time as 2026-11-22T06:10:00Z"
     assert refused(forms.moment, "from", text) == [("from", message)]
+
+
+# ---- waiting
+
+
+@pytest.mark.parametrize(
+    ("query", "wanted"),
+    [
+        ({}, None),
+        ({"since": "0"}, (0, 0)),
+        ({"since": "7", "wait": "0"}, (7, 0)),
+        ({"since": "12345678901", "wait": "60"}, (12345678901, 60)),
+    ],
+)
+def test_a_read_waits_when_it_says_since_when(query: dict[str, str], wanted: tuple[int, int] | None) -> None:
+    """Without a time to wait it does not; without either it takes any dream."""
+    assert forms.waiting(query) == wanted
+
+
+@pytest.mark.parametrize("text", ["-1", "", "x", "1.5", "٣", "9" * 50, " 1", "1e0"])
+def test_what_is_no_revision_and_no_time_is_refused(text: str) -> None:
+    """Both are named."""
+    assert refused(forms.waiting, {"since": text, "wait": text}) == [
+        ("since", "must be the revision that you have, a whole number"),
+        ("wait", "must be a whole number of seconds from 0 to 60"),
+    ]
+
+
+def test_nobody_waits_for_long_or_for_anything() -> None:
+    """61 seconds are too many, what is waited for must be said, and a misspelt name would be a read in a loop."""
+    assert refused(forms.waiting, {"since": "1", "wait": "61"})[0][0] == "wait"
+    assert refused(forms.waiting, {"wait": "5"}) == [("since", "must be there with wait: the revision that you have")]
+    assert refused(forms.waiting, {"sinse": "1"}) == [("sinse", "there is no such parameter; there are since, wait")]

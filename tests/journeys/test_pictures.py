@@ -45,12 +45,14 @@ async def test_every_kind_of_picture_goes_in_and_all_events_come_in_order(data: 
             dream = await api.dream(*uploads, content="醒来时🌊在下雨, rain", positions=positions)
             assert dream["status"] == "processing"
             assert [image["status"] for image in dream["images"]] == ["processing"] * 7
+            sizes = [(image["width"], image["height"]) for image in dream["images"]]
             async with Socket.of(api, dream["id"]) as socket:
                 final = await socket.message("image_update", status="completed")
                 messages = socket.messages
             dream = await api.get(dream["id"])
             check_events(messages, final, dream)
             assert [image["position"] for image in dream["images"]] == positions
+            assert [(image["width"], image["height"]) for image in dream["images"]] == sizes, "known from the start"
             by_id = {image["id"]: image for image in dream["images"]}
             assert sorted(by_id) == [1, 2, 3, 4, 5, 6, 7]
             for image in dream["images"]:

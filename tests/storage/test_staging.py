@@ -27,7 +27,7 @@ def staging(folder: Path) -> Staging:
 async def written(part: Part, *chunks: bytes) -> Part:
     for chunk in chunks:
         await part.write(chunk)
-    await part.finish()
+    await part.finish(lambda file: None)
     return part
 
 
@@ -83,7 +83,7 @@ async def test_a_chunk_may_be_used_again_by_its_sender(staging: Staging) -> None
     part, chunk = staging.part(), bytearray(b"first")
     await part.write(bytes(chunk))
     chunk[:] = b"other"
-    await part.finish()
+    await part.finish(lambda file: None)
     assert staging.path(part.name).read_bytes() == b"first"
 
 
@@ -96,7 +96,7 @@ async def test_an_upload_is_never_whole_in_memory(staging: Staging) -> None:
         size += 50_000
         path = staging.path(part.name)
         assert size - (path.stat().st_size if path.exists() else 0) < WRITE_SIZE + 50_000
-    await part.finish()
+    await part.finish(lambda file: None)
 
 
 @pytest.mark.gen_test
@@ -227,7 +227,7 @@ async def test_a_disk_that_fills_up_is_told(small_disk: SmallDisk) -> None:
     await small.write(b"x" * 10)
     small_disk.fill()
     with pytest.raises(NoSpace, match="no room left"):
-        await small.finish()
+        await small.finish(lambda file: None)
     small.discard()
     small_disk.empty()
     assert names(small_disk.folder / "staging") == set()

@@ -1,0 +1,490 @@
+"""Event streams and reads that wait, with real sockets; only the database is a stand-in."""
+
+import asyncio
+import json
+import logging
+import socket
+import time
+from collections.abc import Callable
+from typing import Any, Self
+
+import pytest
+from tornado.httpclient import HTTPResponse
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+from tornado.web import Application, RequestHandler, url
+
+from config import WebSocket
+from handlers.access import Access
+from handlers.dreams import DreamHandler
+from handlers.events import EventsHandler
+from handlers.subscribers import Subscribers
+from handlers.tokens import Tokens
+from storage.errors import NotFound, Unavailable
+from storage.model import Dream, State
+from tests.client import WITHIN, Api, Events, until
+from tests.handlers.test_subscribers import dream, image
+
+BUSY = image(1, State.RENDERING)
+FAILED = tuple(image(number, State.FAILED) for number in range(1, 501))  # a state of 60 kB
+
+
+class Dreams:
+    """Ann's dreams. What is read is as old as the question; the answer waits while `gate` is closed."""
+
+    def __init__(self, *dreams: Dream) -> None:
+        self.known = {each.id: each for each in dreams}
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.reading = 0
+        self.error: Exception | None = None
+
+    async def get(self, user: str, dream_id: str) -> Dream:
+        self.reading += 1
+        found = self.known.get(dream_id.lower())
+        await self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        if user != "ann" or found is None:
+            raise NotFound("There is no such dream.")
+        return found
+
+
+class World:
+    """A server on loopback with both handlers. When it is left, nothing of any request may be left."""
+
+    def __init__(self, *dreams: Dream, connections: int = 0, send_buffer: int = 0, **settings: Any) -> None:
+        """`send_buffer` makes what the system takes off our hands for each client small, so that one is slow sooner."""
+        self.dreams = Dreams(*(dreams or (dream(1, BUSY),)))
+        self.tokens = Tokens(b"x" * 32, access_lifetime=900, refresh_lifetime=900)
+        self.subscribers = Subscribers(address=address, connections=connections)
+        self.streams: list[EventsHandler] = []
+        world = self
+
+        class Watched(EventsHandler):
+            def initialize(self, **row: Any) -> None:
+                super().initialize(**row)
+                world.streams.append(self)
+
+        row = {
+            "access": Access(public_url="", allowed_origins=(), trusted_proxies=()),
+            "tokens": self.tokens,
+            "dreams": self.dreams,
+            "subscribers": self.subscribers,
+        }
+        rows = [
+            url(r"/api/dreams/([^/]+)", DreamHandler, {**row, "addresses": address}),
+            url(r"/api/dreams/([^/]+)/events", Watched, {**row, "settings": WebSocket(**settings)}),
+        ]
+        self._http = HTTPServer(Application(rows))
+        self._send_buffer = send_buffer
+        self._apis: list[Api] = []
+
+    async def __aenter__(self) -> Self:
+        (listening,) = bind_sockets(0, "127.0.0.1")
+        self.port = listening.getsockname()[1]
+        if self._send_buffer:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._send_buffer)
+        self._http.add_sockets([listening])
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await until(lambda: len(self.subscribers) == 0, "the registry is empty")
+        await until(lambda: not requests_under_way(), "every request has come to its end")
+        assert not self.subscribers._dreams
+        for api in self._apis:
+            api.http.close()
+        self._http.stop()
+        await self._http.close_all_connections()
+
+    def api(self, user: str = "ann", session: str = "s1", lasts: float = 900.0) -> Api:
+        """For one whose token lasts so many seconds."""
+        api = Api(f"http://127.0.0.1:{self.port}")
+        api.access = self.tokens.access(user, session, time.time() - 900 + lasts)
+        self._apis.append(api)
+        return api
+
+    def events(self, api: Api | None = None, **headers: str) -> Events:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return Events.of(api or self.api(), "d1", headers=named)
+
+    async def waiting(self, query: str = "since=1&wait=60", api: Api | None = None) -> "asyncio.Task[HTTPResponse]":
+        """A read that waits, once it is in the registry and has read what it waits for a change of."""
+        before = len(self.subscribers), self.dreams.reading
+        task = asyncio.create_task((api or self.api()).call("GET", f"/api/dreams/d1?{query}"))
+        await until(lambda: (len(self.subscribers), self.dreams.reading) == (before[0] + 1, before[1] + 1), "it waits")
+        return task
+
+    def change(self, to: Dream, progress: int = 0) -> None:
+        """What a write does; `progress` is the id of the image that it finished."""
+        self.dreams.known[to.id] = to
+        if to.deleted:
+            del self.dreams.known[to.id]
+        self.subscribers.publish(to, next((each for each in to.images if each.id == progress), None))
+
+    def sign_out(self, session: str) -> None:
+        self.tokens.revoke(session, time.time())
+        self.subscribers.sign_out("ann", session)
+
+
+def requests_under_way() -> list[Any]:
+    execute = RequestHandler._execute.__qualname__
+    return [task for task in asyncio.all_tasks() if getattr(task.get_coro(), "__qualname__", "") == execute]
+
+
+def address(base: str) -> Callable[[str], str]:
+    return lambda key: f"{base}/media/{key}"
+
+
+class Silent:
+    """A client that sends one request and takes no more than the smallest buffer of the system holds."""
+
+    def __init__(self, world: World, path: str = "/api/dreams/d1/events") -> None:
+        self._port = world.port
+        self._request = f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {world.api().access}\r\n\r\n".encode()
+        self.socket = socket.socket()
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+        self.socket.setblocking(False)
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(self.socket, ("127.0.0.1", self._port))
+        await loop.sock_sendall(self.socket, self._request)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.socket.close()
+
+    async def read(self) -> bytes:
+        return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(self.socket, 1 << 16), WITHIN)
+
+    async def is_cut_off(self) -> bool:
+        """Once the connection has ended: what was still under way was not all of the answer."""
+        found = b""
+        try:
+            while data := await self.read():
+                found += data
+        except ConnectionResetError:
+            pass
+        return not found.endswith(b"0\r\n\r\n")
+
+
+def problem(answer: HTTPResponse, status: int) -> dict[str, Any]:
+    assert answer.code == status, answer.body
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    found: dict[str, Any] = json.loads(answer.body)
+    return found
+
+
+# ---- the stream
+
+
+@pytest.mark.gen_test
+async def test_head_and_state_come_in_one_piece() -> None:
+    """One packet has the headers, the hint when to come back and the state with its revision."""
+    async with World(dream(3, image(1))) as world, Silent(world) as client:
+        head, _, body = (await client.read()).partition(b"\r\n\r\n")
+        for line in (b"Content-Type: text/event-stream", b"Cache-Control: no-store", b"X-Accel-Buffering: no"):
+            assert line in head.split(b"\r\n")
+        assert b"Content-Encoding" not in head
+        _, retry, empty, id, data, *_ = body.splitlines()
+        assert 1000 <= int(retry.removeprefix(b"retry: ")) <= 5000
+        assert (empty, id) == (b"", b"id: 3")
+        state = json.loads(data.removeprefix(b"data: "))
+        assert state["images"] == [{"id": 1, "url": "http://x/media/k1", "position": 10}]
+
+
+@pytest.mark.gen_test
+async def test_packets_are_not_delayed_and_not_sent_for_ever() -> None:
+    """The system sends each event at once, and gives a client up that does not confirm; as usual after the stream."""
+    async with World(slow_timeout=7) as world, world.events() as events:
+        await events.message("image_update")
+        connection: Any = world.streams[0].request.connection
+        options = connection.stream.socket.getsockopt
+        assert options(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert options(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7000
+        world.change(dream(2, deleted=True))
+        await events.end()
+        assert options(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
+
+
+@pytest.mark.gen_test
+async def test_news_while_the_state_is_read_follows_it() -> None:
+    """The stream is registered before the dream is read: what changes meanwhile comes after the state."""
+    async with World() as world:
+        world.dreams.gate.clear()
+        opening = asyncio.create_task(world.events().__aenter__())
+        await until(lambda: world.dreams.reading, "the dream is being read")
+        world.change(dream(1, BUSY))
+        world.change(dream(2, image(1)), progress=1)
+        world.dreams.gate.set()
+        events = await opening
+        await events.message("image_update", revision=2)
+        assert list(zip(events.types(), events.ids, strict=True)) == [
+            ("image_update", "1"),
+            ("image_progress", "2"),
+            ("image_update", "2"),
+        ]
+        await events.__aexit__()
+
+
+@pytest.mark.gen_test
+async def test_last_event_id_changes_nothing() -> None:
+    """Who comes back gets the state first, whatever it had."""
+    async with World(dream(5, BUSY)) as world, world.events(Last_Event_ID="5") as events:
+        await events.message("image_update", revision=5)
+
+
+@pytest.mark.gen_test
+async def test_deleted_dream_ends_the_stream() -> None:
+    """`dream_deleted`, which has no revision, is the last event; the connection serves the next request."""
+    async with World() as world, world.events() as events:
+        await events.message("image_update")
+        world.change(dream(2, deleted=True))
+        assert (await events.end())["type"] == "dream_deleted"
+        assert events.ids == ["1", ""]
+        assert events.headers.get("Connection") != "close"
+
+
+@pytest.mark.gen_test
+async def test_heartbeats_keep_a_quiet_stream() -> None:
+    """They carry the newest revision, as those of the WebSocket, and come between news too."""
+    async with World(ping_interval=0.1) as world, world.events() as events:
+        heartbeat = await events.message("heartbeat", revision=1)
+        assert list(heartbeat) == ["type", "dream_id", "revision", "timestamp"]
+        assert (heartbeat["dream_id"], events.ids[1]) == ("d1", "1")
+        revision = 1
+        while len([each for each in events.types() if each == "heartbeat"]) < 5:
+            revision += 1
+            world.change(dream(revision, BUSY))
+            await events.message("image_update", revision=revision)
+        world.change(dream(revision + 1, BUSY))
+        await events.message("heartbeat", revision=revision + 1)
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(("language", "ascii"), [("en-GB,zh;q=0.3", True), ("zh-CN", False)])
+async def test_token_end_is_announced_and_ends_the_stream(language: str, ascii: bool) -> None:
+    """`token_expiring`, at once since less than a minute is left; then an error in the reader's language."""
+    async with World() as world, world.events(world.api(lasts=1.0), Accept_Language=language) as events:
+        error = await events.end()
+        assert events.types() == ["image_update", "token_expiring", "error"]
+        assert events.messages[1] == {"type": "token_expiring", "expires_in": 1}
+        assert (error["code"], error["message"].isascii()) == ("token_expired", ascii)
+
+
+@pytest.mark.gen_test
+async def test_signing_out_ends_the_streams() -> None:
+    """The session's streams are told so, those of the user's other sessions that they may come back."""
+    async with World() as world:
+        async with world.events() as mine, world.events(world.api(session="s2")) as elsewhere:
+            for events in (mine, elsewhere):
+                await events.message("image_update")
+            world.sign_out("s1")
+            assert (await mine.end())["code"] == "signed_out"
+            assert (await elsewhere.end())["code"] == "signed_out_elsewhere"
+
+
+@pytest.mark.gen_test
+async def test_restart_ends_the_streams() -> None:
+    """Every stream is told, also one whose state is being read, which has not begun: that is 503, as for later ones."""
+    async with World() as world, world.events() as events:
+        await events.message("image_update")
+        world.dreams.gate.clear()
+        reading = asyncio.create_task(world.api().call("GET", "/api/dreams/d1/events"))
+        await until(lambda: world.dreams.reading == 2, "a dream is being read")
+        world.subscribers.close_all()
+        assert (await events.end())["code"] == "restarting"
+        world.dreams.gate.set()
+        for answer in (await reading, await world.api().call("GET", "/api/dreams/d1/events")):
+            assert problem(answer, 503)["detail"] == "The server is restarting: come back in a moment."
+            assert 1 <= int(answer.headers["Retry-After"]) <= 5
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(("user", "dream_id"), [("bob", "d1"), ("ann", "d2"), ("ann", "D1")])
+@pytest.mark.parametrize("query", ["/events", "?since=1&wait=60"])
+async def test_foreign_and_missing_dreams_look_alike(user: str, dream_id: str, query: str) -> None:
+    """Another's dream, none, and an id in other letters: 404 before any stream or waiting begins."""
+    async with World() as world:
+        answer = await world.api(user).call("GET", f"/api/dreams/{dream_id}{query}")
+        assert problem(answer, 404)["detail"] == "There is no such dream."
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("query", ["/events", "?since=1&wait=60"])
+async def test_database_down_means_come_back(query: str) -> None:
+    """503 instead of a stream without a state."""
+    async with World() as world:
+        world.dreams.error = Unavailable("The database does not answer.")
+        answer = await world.api().call("GET", f"/api/dreams/d1{query}")
+        assert problem(answer, 503)
+        assert answer.headers["Retry-After"]
+
+
+@pytest.mark.gen_test
+async def test_connections_of_an_account_are_limited() -> None:
+    """Streams and waiting reads count alike; one too many is 429 with `Retry-After`; one that leaves makes room."""
+    async with World(connections=2) as world:
+        waiting = await world.waiting()
+        async with world.events() as events:
+            await events.message("image_update")
+            for query in ("/events", "?since=1&wait=60"):
+                answer = await world.api().call("GET", f"/api/dreams/d1{query}")
+                assert "2 connections" in problem(answer, 429)["detail"]
+                assert answer.headers["Retry-After"] == "30"
+            assert (await world.api().call("GET", "/api/dreams/d1")).code == 200
+            assert (await world.api("bob").call("GET", "/api/dreams/d1/events")).code == 404
+            world.change(dream(2, BUSY))
+            assert (await waiting).code == 200
+            async with world.events() as another:
+                await another.message("image_update", revision=2)
+
+
+# ---- clients that are slow or gone
+
+
+@pytest.mark.gen_test
+async def test_slow_reader_costs_others_nothing() -> None:
+    """One that takes nothing is cut off, and until then costs the newest of each kind; another gets every message."""
+    async with World(slow_timeout=0.5, send_buffer=4096) as world, world.events() as quick, Silent(world) as slow:
+        await quick.message("image_update")
+        await until(lambda: len(world.subscribers) == 2, "both listen")
+        revision, most = 1, 0
+        while len(world.subscribers) == 2:
+            revision += 1
+            assert revision < 2000
+            world.change(dream(revision, *FAILED), progress=1)
+            await quick.message("image_update", revision=revision)
+            most = max(most, len(world.streams[1].mailbox))
+        assert most == 2, "the image's and the dream's"
+        assert await slow.is_cut_off()
+        world.change(dream(revision + 1, BUSY))
+        await quick.message("image_update", revision=revision + 1)
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("why", ["restart", "sign-out"])
+async def test_slow_reader_holds_nothing_up(why: str) -> None:
+    """When a stream must end, what its client does not take is not waited for."""
+    async with World(slow_timeout=WITHIN * 10, send_buffer=4096) as world, Silent(world) as slow:
+        await slow.read()
+        world.change(dream(2, *FAILED))
+        connection: Any = world.streams[0].request.connection
+        await until(connection.stream.writing, "there is more than its client takes")
+        world.subscribers.close_all() if why == "restart" else world.sign_out("s1")
+        await until(lambda: len(world.subscribers) == 0, "the stream has ended")
+        assert await slow.is_cut_off()
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("path", ["/api/dreams/d1/events", "/api/dreams/d1?since=1&wait=60"])
+async def test_client_that_goes_leaves_the_registry(path: str, caplog: pytest.LogCaptureFixture) -> None:
+    """At once, whether its dream is being read or it listens; what changes then is nobody's, and nothing is amiss."""
+    async with World(ping_interval=600) as world:
+        world.dreams.gate.clear()
+        async with Silent(world, path):
+            await until(lambda: world.dreams.reading == 1, "the dream is being read")
+        await until(lambda: len(world.subscribers) == 0, "it has left before its dream was read")
+        world.dreams.gate.set()
+        async with Silent(world, path):
+            await until(lambda: len(world.subscribers) == 1 and world.dreams.reading == 2, "it listens")
+        await until(lambda: len(world.subscribers) == 0, "it has left")
+        world.change(dream(2, BUSY))
+    assert world.dreams.reading == 2
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+# ---- the read that waits
+
+
+@pytest.mark.gen_test
+async def test_newer_dream_is_answered_at_once() -> None:
+    """Whatever the client would wait; the answer is the dream as a plain read shows it."""
+    async with World(dream(3, image(1))) as world:
+        api = world.api()
+        plain = await api.json("GET", "/api/dreams/d1")
+        for query in ("since=2", "since=0", "since=2&wait=0", "since=2&wait=60"):
+            assert await api.json("GET", f"/api/dreams/d1?{query}") == plain
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("query", ["since=3", "since=3&wait=0", "since=4&wait=0", "since=3&wait=1"])
+async def test_nothing_new_is_304(query: str) -> None:
+    """Without a body, after `wait` seconds, which are none when they are not given."""
+    async with World(dream(3, BUSY)) as world:
+        began = time.monotonic()
+        answer = await world.api().call("GET", f"/api/dreams/d1?{query}")
+        assert (answer.code, answer.body) == (304, b"")
+        assert (time.monotonic() - began >= 1) == query.endswith("wait=1")
+
+
+@pytest.mark.gen_test
+async def test_change_answers_who_waits() -> None:
+    """The dream as it is after the change; one who has a later revision already goes on waiting."""
+    async with World() as world:
+        first, second = await world.waiting(), await world.waiting("since=2&wait=60")
+        world.change(dream(2, image(1)), progress=1)
+        assert json.loads((await first).body)["revision"] == 2
+        assert not second.done()
+        world.change(dream(3, image(1)))
+        assert json.loads((await second).body)["revision"] == 3
+
+
+@pytest.mark.gen_test
+async def test_change_while_the_dream_is_read_is_not_missed() -> None:
+    """The request is registered before the dream is read: a change between the two answers it."""
+    async with World() as world:
+        world.dreams.gate.clear()
+        waiting = await world.waiting()
+        world.change(dream(2, BUSY))
+        world.dreams.gate.set()
+        assert json.loads((await waiting).body)["revision"] == 2
+
+
+@pytest.mark.gen_test
+async def test_deletion_answers_who_waits() -> None:
+    """With 404."""
+    async with World() as world:
+        waiting = await world.waiting()
+        world.change(dream(2, deleted=True))
+        assert problem(await waiting, 404)
+
+
+@pytest.mark.gen_test
+async def test_signing_out_answers_who_waits() -> None:
+    """401 for the session; another of the user has missed nothing, and may ask again."""
+    async with World() as world:
+        mine, elsewhere = await world.waiting(), await world.waiting(api=world.api(session="s2"))
+        world.sign_out("s1")
+        assert problem(await mine, 401)["detail"] == "This session has been signed out: sign in again."
+        assert (await elsewhere).code == 304
+
+
+@pytest.mark.gen_test
+async def test_token_end_answers_who_waits() -> None:
+    """401, when the token ends before the waiting would."""
+    async with World() as world:
+        waiting = await world.waiting(api=world.api(lasts=1.0))
+        assert "has run out" in problem(await waiting, 401)["detail"]
+
+
+@pytest.mark.gen_test
+async def test_restart_answers_who_waits() -> None:
+    """503, since who is told 304 asks again at once; a plain read is still answered."""
+    async with World() as world:
+        waiting = await world.waiting()
+        world.subscribers.close_all()
+        for answer in (await waiting, await world.api().call("GET", "/api/dreams/d1?since=1&wait=60")):
+            assert problem(answer, 503)
+            assert 1 <= int(answer.headers["Retry-After"]) <= 5
+        assert (await world.api().call("GET", "/api/dreams/d1")).code == 200
+
+
+@pytest.mark.gen_test
+async def test_wrong_numbers_are_named() -> None:
+    """422, and nothing is read."""
+    async with World() as world:
+        answer = await world.api().call("GET", "/api/dreams/d1?since=x&wait=61&until=5")
+        assert [each["field"] for each in problem(answer, 422)["errors"]] == ["until", "since", "wait"]
+        assert world.dreams.reading == 0
