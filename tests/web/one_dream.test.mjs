@@ -77,7 +77,6 @@ for (const [code, most] of Object.entries(PAUSES)) {
     client.connect()
     const waiting = await times(1, 'waiting')
     assert.equal(waiting.code, Number(code))
-    mock.restore() // fetch uses it too
     assert.equal(waiting.retryIn, 0.75 * most)
     await pass(waiting.retryIn)
     await times(2, 'connected')
