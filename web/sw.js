@@ -55,15 +55,25 @@ async function shell(request, pathname) {
   return (await cache.match('/')) ?? Response.error()
 }
 
+/** @type {Set<string>} storages that let no page read their pictures, only show them */
+const closed = new Set()
+
 /** What lies under a path never changes; only the signature behind it does. @param {Request} request */
 async function picture(request) {
+  const { origin } = new URL(request.url)
+  if (closed.has(origin)) return fetch(request)
   const key = request.url.split('?')[0]
   const cache = await caches.open(PICTURES)
   const kept = await cache.match(key)
   if (kept) return kept
-  const answer = await fetch(request.url, { mode: 'cors', credentials: 'omit' })
-  if (answer.status === 200) keep(cache, key, answer.clone())
-  return answer
+  try {
+    const answer = await fetch(request.url, { mode: 'cors', credentials: 'omit' })
+    if (answer.status === 200) keep(cache, key, answer.clone())
+    return answer
+  } catch {
+    if (origin !== location.origin && navigator.onLine) closed.add(origin)
+    return fetch(request)
+  }
 }
 
 /** @param {Cache} cache @param {string} key @param {Response} answer */
