@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The page is tested in a real browser, in English, Chinese and emoji. These are Debian's packages.
 BROWSER := chromium fonts-noto-cjk fonts-noto-color-emoji
-# What checks the modules in web/, from npm: their types, and whether everybody can use the page.
-NODE_TOOLS := typescript@7.0.2 axe-core@4.14.1
+# What checks the modules in web/, from npm: their types, their form, and whether everybody can use the page.
+NODE_TOOLS := typescript@7.0.2 prettier@3.10.1 axe-core@4.14.1
 HAS_NODE := command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)'
 
 .PHONY: help run test check clean
@@ -24,6 +24,8 @@ check: $(VENV)/tests $(VENV)/web  ## style and types only
 	$(BIN)/ruff check --line-length 120 --target-version py311 --select E,F,I,UP,B,C4,SIM,RUF,DTZ --ignore RUF001,SIM117 .
 	$(BIN)/ruff format --check --line-length 120 --target-version py311 .
 	$(BIN)/mypy
+	$(VENV)/node_modules/.bin/prettier --log-level warn --check --no-semi --single-quote --print-width 120 \
+	  'web/**/*.{js,ts,css}' 'tests/web/*.{mjs,ts}'
 	$(VENV)/node_modules/.bin/tsc --project tests/web
 	$(VENV)/node_modules/.bin/tsc --noEmit --strict --checkJs --target es2023 --lib es2023,webworker web/sw.js
 

@@ -71,7 +71,7 @@ class Web:
             if name in AT_THE_TOP.values():
                 files = json.dumps([each for each in names if each not in AT_THE_TOP.values() and ".d.ts" not in each])
                 text = text.replace('"/web/', f'"/web/{self.version}/')
-                text = text.replace("{version}", self.version).replace('["{files}"]', files)
+                text = text.replace("{version}", self.version).replace("['{files}']", files)
             body = text.encode()
             zipped = gzip.compress(body, 9, mtime=0)
         else:

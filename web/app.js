@@ -29,6 +29,8 @@ export class App {
     this.paint(recall('theme') ?? '')
     addEventListener('hashchange', () => this.show())
     document.addEventListener('keydown', (event) => this.#onKey(event))
+    // A picture that is dropped beside the editor would take the page's place.
+    for (const type of ['dragover', 'drop']) document.addEventListener(type, keepPage)
     session.addEventListener('user', () => this.#entered())
     session.addEventListener('out', () => this.#left())
     session.addEventListener('in', () => outbox.wake())
@@ -94,7 +96,12 @@ export class App {
       : h('a', { class: 'brand', href: this.#list?.address ?? '#/', 'aria-label': t('journal') }, '‹ ', t('journal'))
     return [
       h('a', { class: 'skip', href: '#content', on: { click: skip } }, t('skip')),
-      h('header', { class: 'top' }, h('nav', { 'aria-label': t('name') }, start), iconButton('more', t('menu'), () => showAccount(this))),
+      h(
+        'header',
+        { class: 'top' },
+        h('nav', { 'aria-label': t('name') }, start),
+        iconButton('more', t('menu'), () => showAccount(this)),
+      ),
       view.element,
     ]
   }
@@ -137,7 +144,9 @@ export class App {
 
   /** @param {string} why */
   #cannot(why) {
-    root.replaceChildren(h('main', { class: 'narrow' }, h('div', { class: 'empty' }, h('h1', null, t('name')), h('p', null, why))))
+    root.replaceChildren(
+      h('main', { class: 'narrow' }, h('div', { class: 'empty' }, h('h1', null, t('name')), h('p', null, why))),
+    )
   }
 
   // ---- for the views
@@ -167,7 +176,8 @@ export class App {
 
   /** For who listens instead of looking. @param {string} text */
   speak(text) {
-    /** @type {HTMLElement} */ (document.getElementById('spoken')).textContent = text
+    const spoken = /** @type {HTMLElement} */ (document.getElementById('spoken'))
+    spoken.textContent = text
   }
 
   /** @param {unknown} error */
@@ -214,6 +224,14 @@ export class App {
 }
 
 /** @param {Event} event */
+function keepPage(event) {
+  const { dataTransfer } = /** @type {DragEvent} */ (event)
+  if (event.defaultPrevented || !dataTransfer?.types.includes('Files')) return
+  event.preventDefault()
+  dataTransfer.dropEffect = 'none'
+}
+
+/** @param {Event} event */
 function skip(event) {
   event.preventDefault() // the hash is the address of the view
   document.getElementById('content')?.focus()
@@ -224,7 +242,9 @@ async function worker() {
   if (!('serviceWorker' in navigator)) return
   /** @type {any} */
   const types = /** @type {any} */ (globalThis).trustedTypes
-  const policy = types?.createPolicy('dreamlog', { createScriptURL: (/** @type {string} */ url) => (url === '/sw.js' ? url : '') })
+  const policy = types?.createPolicy('dreamlog', {
+    createScriptURL: (/** @type {string} */ url) => (url === '/sw.js' ? url : ''),
+  })
   const before = navigator.serviceWorker.controller
   await navigator.serviceWorker.register(policy ? policy.createScriptURL('/sw.js') : '/sw.js').catch(() => {})
   navigator.serviceWorker.addEventListener('controllerchange', () => {

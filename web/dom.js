@@ -68,10 +68,15 @@ export function icon(name) {
 
 /**
  * A button that shows only an icon, with its name for who hears it or rests on it.
- * @param {keyof typeof ICONS} name @param {string} label @param {(event: MouseEvent) => void} click @param {Props} [props]
+ * @param {keyof typeof ICONS} name @param {string} label
+ * @param {(event: MouseEvent) => void} click @param {Props} [props]
  */
 export function iconButton(name, label, click, props) {
-  return h('button', { type: 'button', class: 'plain', 'aria-label': label, title: label, on: { click }, ...props }, icon(name))
+  return h(
+    'button',
+    { type: 'button', class: 'plain', 'aria-label': label, title: label, on: { click }, ...props },
+    icon(name),
+  )
 }
 
 const toasts = () => /** @type {HTMLElement} */ (document.getElementById('toasts'))
@@ -90,8 +95,7 @@ export function toast(text, action) {
     if (held) document.getElementById('content')?.focus({ preventScroll: true })
   }
   const button =
-    action &&
-    h('button', { type: 'button', class: 'link', on: { click: () => (gone(), action.undo()) } }, action.label)
+    action && h('button', { type: 'button', class: 'link', on: { click: () => (gone(), action.undo()) } }, action.label)
   const element = h('div', { class: 'toast' }, h('span', null, text), button)
   const timer = setTimeout(gone, 1000 * seconds)
   toasts().append(element)

@@ -93,14 +93,7 @@ export interface ErrorMessage {
 }
 
 export type Message =
-  | ConnectionEstablished
-  | ImageUpdate
-  | ImageProgress
-  | Heartbeat
-  | DreamDeleted
-  | TokenExpiring
-  | Pong
-  | ErrorMessage
+  ConnectionEstablished | ImageUpdate | ImageProgress | Heartbeat | DreamDeleted | TokenExpiring | Pong | ErrorMessage
 
 /** An access token, or a function that gives a fresh one; one that gives nothing ends the connection. */
 export type Token = string | (() => string | null | undefined | Promise<string | null | undefined>)

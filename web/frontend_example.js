@@ -427,7 +427,8 @@ export class DreamImageWebSocketClient extends LiveConnection {
       const lines = (rest + decoder.decode(part.value, { stream: true })).split(/\r?\n/)
       rest = /** @type {string} */ (lines.pop())
       for (const line of lines) {
-        if (line.startsWith('data:')) data += line.slice(5) // the server's are one line of JSON
+        if (line.startsWith('data:'))
+          data += line.slice(5) // the server's are one line of JSON
         else if (line === '' && data) {
           hear(parsed(data))
           data = ''

@@ -155,7 +155,10 @@ class Journal extends EventTarget {
     store.keepDream(user, dream).catch(() => {}) // a full disk: it will not open offline
   }
 
-  /** One picture of it is finished; the dream itself follows. @param {string} id @param {Image} image @param {number} revision */
+  /**
+   * One picture of it is finished; the dream itself follows.
+   * @param {string} id @param {Image} image @param {number} revision
+   */
   learnImage(id, image, revision) {
     const dream = this.#dreams.get(id)
     if (!dream || revision <= dream.revision) return
@@ -267,7 +270,10 @@ function matches(dream, { q = '', tag, from, to }) {
   const text = [dream.title, dream.content, ...dream.tags].join('\n').toLowerCase()
   const night = dream.dreamed_at.slice(0, 10)
   return (
-    q.toLowerCase().split(/\s+/).every((word) => text.includes(word)) &&
+    q
+      .toLowerCase()
+      .split(/\s+/)
+      .every((word) => text.includes(word)) &&
     (!tag || dream.tags.includes(tag)) &&
     (!from || night >= from) &&
     (!to || night <= to)

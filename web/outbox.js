@@ -74,7 +74,10 @@ class Outbox extends EventTarget {
     return entry.key
   }
 
-  /** Stop sending an entry and take it out; `draft` is kept in its place. @param {Entry} entry @param {import('./types').Draft} [draft] */
+  /**
+   * Stop sending an entry and take it out; `draft` is kept in its place.
+   * @param {Entry} entry @param {import('./types').Draft} [draft]
+   */
   async takeBack(entry, draft) {
     this.#abort(entry.key)
     this.#tabs.postMessage({ stop: entry.key })

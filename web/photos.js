@@ -49,7 +49,7 @@ export function url(key) {
   return made
 }
 
-/** They need not be kept any more; as long as the page is open they can still be shown. @param {readonly Photo[]} photos */
+/** They need not be kept any more; while the page is open they are still shown. @param {readonly Photo[]} photos */
 export function drop(photos) {
   return store.dropPhotos(photos.map(({ key }) => key))
 }

@@ -149,8 +149,9 @@ class Session extends EventTarget {
 
 /** @param {string} path @param {object} [body] */
 async function ask(path, body) {
+  // keepalive: a reload must not lose the new cookie.
   /** @type {RequestInit} */
-  const request = { method: 'POST', credentials: 'same-origin', keepalive: true } // a reload must not lose the new cookie
+  const request = { method: 'POST', credentials: 'same-origin', keepalive: true }
   if (body) Object.assign(request, { body: JSON.stringify(body), headers: { 'Content-Type': 'application/json' } })
   const response = await fetch(path, request).catch(() => {
     throw new Unreachable()

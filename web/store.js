@@ -1,5 +1,5 @@
 // @ts-check
-// What this device keeps: drafts, what is still to be sent, dreams that were read. IndexedDB, one database for all tabs.
+// What this device keeps: drafts, what is to be sent, dreams that were read. IndexedDB, one database for all tabs.
 
 /**
  * @typedef {import('./types').Draft} Draft
@@ -110,7 +110,8 @@ export async function sweepPhotos(user) {
   for (const { blocks } of await drafts(user)) {
     for (const block of blocks) if ('photo' in block) named.add(block.photo.key)
   }
-  for (const entry of await entries(user)) if (entry.kind !== 'delete') for (const { key } of entry.photos) named.add(key)
+  for (const entry of await entries(user))
+    if (entry.kind !== 'delete') for (const { key } of entry.photos) named.add(key)
   const yesterday = Date.now() - 86_400_000
   await within('photos', 'readwrite', (store) => {
     const walk = store.index('user').openCursor(user)
@@ -213,8 +214,7 @@ export async function dropUser(user) {
 /** @returns {Promise<User | undefined>} who used this browser last */
 export const lastUser = () => read('facts', (store) => store.get('user'))
 /** @param {User | null} user */
-export const keepLastUser = (user) =>
-  write('facts', (store) => (user ? store.put(user, 'user') : store.delete('user')))
+export const keepLastUser = (user) => write('facts', (store) => (user ? store.put(user, 'user') : store.delete('user')))
 
 /**
  * A lock that all tabs share, for `seconds`, where the browser has none of its own: pages that come over plain http.

@@ -1,9 +1,9 @@
 // @ts-check
-// The page's shell and the pictures that were seen, for nights without a network. What people wrote is not its business:
-// that is in the page's database.
+// The page's shell and the pictures that were seen, for nights without a network. What people wrote is not its
+// business: that is in the page's database.
 
 const VERSION = '{version}'
-const FILES = ["{files}"]
+const FILES = ['{files}']
 const SHELL = `shell ${VERSION}`
 const PICTURES = 'pictures'
 const MOST = 400 // pictures kept; those that were kept first go first

@@ -19,7 +19,8 @@ const ENGLISH = {
   no_new_accounts: 'This server takes no new accounts.',
   too_many_tries: 'Too many tries. Wait {n} s, then try again.',
   unreachable: 'The server cannot be reached. Check the connection and try again.',
-  no_storage: 'This browser does not let pages keep anything, so drafts cannot be kept. Leave private browsing, or allow it in the settings.',
+  no_storage:
+    'This browser does not let pages keep anything, so drafts cannot be kept. Leave private browsing, or allow it in the settings.',
   something_wrong: 'Something went wrong: {detail}',
   write: 'Write a dream',
   journal: 'Journal',
@@ -33,7 +34,8 @@ const ENGLISH = {
   cancel: 'Cancel',
   back: 'Back',
   delete_account: 'Delete the account',
-  delete_account_sure: 'All dreams and pictures of {name} will be deleted, on the server and on this device. This cannot be undone. Type the user name to go on.',
+  delete_account_sure:
+    'All dreams and pictures of {name} will be deleted, on the server and on this device. This cannot be undone. Type the user name to go on.',
   unsent_stays: 'What has not been sent yet stays on this device until you sign in again.',
   search: 'Search dreams',
   tag: 'Tag',
@@ -90,6 +92,7 @@ const ENGLISH = {
   move_up: 'Move the picture up',
   move_down: 'Move the picture down',
   remove_picture: 'Remove the picture',
+  picture_removed: 'Picture removed.',
   uploading: 'Uploading',
   sending: 'Sending …',
   uploading_bytes: 'Uploading: {sent} of {total}',
@@ -226,6 +229,7 @@ const CHINESE = {
   move_up: '图片上移',
   move_down: '图片下移',
   remove_picture: '移除图片',
+  picture_removed: '图片已移除。',
   uploading: '上传中',
   sending: '正在发送……',
   uploading_bytes: '上传中：{sent} / {total}',
@@ -333,7 +337,7 @@ export function t(word, values = {}) {
   return LANGUAGES[language][word].replace(/\{(\w+)\}/g, (_, name) => String(values[name]))
 }
 
-/** A mood as it is shown: those offered here in the page's language, others as they were written. @param {string} mood */
+/** A mood as it is shown: those offered here in the page's language, others as written. @param {string} mood */
 export function moodName(mood) {
   return /** @type {readonly string[]} */ (MOODS).includes(mood) ? t(/** @type {Word} */ (mood)) : mood
 }
@@ -353,8 +357,7 @@ function written(moment, how) {
 }
 
 /** @param {string} moment */
-export const longDate = (moment) =>
-  written(moment, { weekday: 'long', day: 'numeric', month: 'long', year: 'numeric' })
+export const longDate = (moment) => written(moment, { weekday: 'long', day: 'numeric', month: 'long', year: 'numeric' })
 /** @param {string} moment */
 export const shortDate = (moment) => {
   const thisYear = moment.slice(0, 4) === String(new Date().getFullYear())

@@ -68,7 +68,7 @@ def words(language: str) -> dict[str, str]:
     source = (WEB / "words.js").read_text("utf-8")
     block = source[source.index(f"const {language} = {{") :].partition("\n}")[0]
     return {
-        name: ast.literal_eval(text) for name, text in re.findall(r"^  (\w+): ('.*'|\".*\"),$", block, re.MULTILINE)
+        name: ast.literal_eval(text) for name, text in re.findall(r"^  (\w+):\s+('.*'|\".*\"),$", block, re.MULTILINE)
     }
 
 

@@ -3,7 +3,17 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import {
-  one, page, progress, script, through, time, timers, until, update, withoutWebSockets, works,
+  one,
+  page,
+  progress,
+  script,
+  through,
+  time,
+  timers,
+  until,
+  update,
+  withoutWebSockets,
+  works,
 } from './harness.mjs'
 
 const REFUSED = [{ status: 200 }] // as a proxy answers that does not know of WebSockets
@@ -34,7 +44,10 @@ test('after three handshakes that failed it is events, with the token in the hea
 
 test('so it is after three connections that were cut at once, but not after three that were explained', async (t) => {
   const pass = time(t)
-  for (const [end, carrier] of [['drop', 'events'], [{ close: 4102 }, 'websocket']]) {
+  for (const [end, carrier] of [
+    ['drop', 'events'],
+    [{ close: 4102 }, 'websocket'],
+  ]) {
     const websocket = [works(end), works(end), works(end), works()]
     const { url } = await script({ websocket, http: [[...stream(update(1)), 'stay']] })
     const { client, times } = one(t, url)
@@ -73,7 +86,10 @@ test('reads events however they are cut and whatever stands between them', async
     client.connect()
     await through(times, pass)
     await until(() => told.updates.at(-1)?.revision === 3, `the last, by ${way}`)
-    assert.deepEqual(told.updates, [1, 2, 3].map((revision) => JSON.parse(json(revision))))
+    assert.deepEqual(
+      told.updates,
+      [1, 2, 3].map((revision) => JSON.parse(json(revision))),
+    )
     client.close()
   }
 })
@@ -81,14 +97,25 @@ test('reads events however they are cut and whatever stands between them', async
 test('a stream cut in the middle of a letter comes back, and nothing is told twice', async (t) => {
   const pass = time(t)
   const whole = `data: ${JSON.stringify(update(2, { note: '梦' }))}\n\n`
-  const broken = Buffer.from(whole).subarray(0, Buffer.from(whole).indexOf('梦') + 1).toString('latin1')
-  const http = [[...stream(update(1)), { bytes: broken }, 'drop'], [...stream(update(1)), { write: whole }, 'stay']]
+  const broken = Buffer.from(whole)
+    .subarray(0, Buffer.from(whole).indexOf('梦') + 1)
+    .toString('latin1')
+  const http = [
+    [...stream(update(1)), { bytes: broken }, 'drop'],
+    [...stream(update(1)), { write: whole }, 'stay'],
+  ]
   const { url } = await script({ websocket: [REFUSED], http })
   const { client, told, times } = one(t, url)
   client.connect()
   await through(times, pass, 4)
   await until(() => told.updates.length === 2, 'both states')
-  assert.deepEqual(told.updates.map(({ revision, note }) => [revision, note]), [[1, undefined], [2, '梦']])
+  assert.deepEqual(
+    told.updates.map(({ revision, note }) => [revision, note]),
+    [
+      [1, undefined],
+      [2, '梦'],
+    ],
+  )
 })
 
 const ENDINGS = { restarting: 1012, token_expired: 4101, signed_out_elsewhere: 4101, of_tomorrow: 0 }

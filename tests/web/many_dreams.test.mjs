@@ -33,10 +33,19 @@ test('subscribes before and while it is connected, and again after each reconnec
   client.subscribe(['c'])
   await pass(retryIn)
   await until(() => told.updates.length === 4, 'the newer states')
-  assert.deepEqual(told.updates.map(({ dream_id, revision }) => `${dream_id}${revision}`), ['a1', 'b1', 'c1', 'b2'])
+  assert.deepEqual(
+    told.updates.map(({ dream_id, revision }) => `${dream_id}${revision}`),
+    ['a1', 'b1', 'c1', 'b2'],
+  )
   const connections = await seen()
   assert.equal(connections[0].path, '/ws/dream-images/')
-  assert.deepEqual(connections.map((each) => said(each)), [['a', 'b'], ['b', 'c']])
+  assert.deepEqual(
+    connections.map((each) => said(each)),
+    [
+      ['a', 'b'],
+      ['b', 'c'],
+    ],
+  )
   assert.deepEqual(said(connections[0], 'unsubscribe'), ['a'])
 })
 
@@ -71,19 +80,35 @@ test('a thousand dreams are subscribed in messages of less than 4 KiB, long ids 
 
 test('each dream has its own revisions, and those of others are not told', async (t) => {
   const messages = [
-    state('a', 7), state('b', 2), state('a', 7), { send: progress(1, 8, { dream_id: 'a' }) }, state('a', 8),
-    { send: progress(1, 3, { dream_id: 'b' }) }, state('stranger', 9),
+    state('a', 7),
+    state('b', 2),
+    state('a', 7),
+    { send: progress(1, 8, { dream_id: 'a' }) },
+    state('a', 8),
+    { send: progress(1, 3, { dream_id: 'b' }) },
+    state('stranger', 9),
     { send: { type: 'error', code: 'bad_message', message: '…' } },
-    { send: { type: 'dream_deleted', dream_id: 'a', timestamp: 1 } }, state('a', 9), state('b', 3),
+    { send: { type: 'dream_deleted', dream_id: 'a', timestamp: 1 } },
+    state('a', 9),
+    state('b', 3),
   ]
   const { url, seen } = await script({ websocket: [[AUTHENTICATED, SUBSCRIBED, ...messages]] })
   const { client, told, of } = many(t, url)
   client.subscribe(['a', 'b'])
   client.connect()
   await until(() => told.updates.length === 4, 'the last')
-  assert.deepEqual(told.updates.map(({ dream_id, revision }) => `${dream_id}${revision}`), ['a7', 'b2', 'a8', 'b3'])
-  assert.deepEqual(told.progress.map(({ dream_id }) => dream_id), ['a', 'b'])
-  assert.deepEqual(told.deleted.map(({ dream_id }) => dream_id), ['a'])
+  assert.deepEqual(
+    told.updates.map(({ dream_id, revision }) => `${dream_id}${revision}`),
+    ['a7', 'b2', 'a8', 'b3'],
+  )
+  assert.deepEqual(
+    told.progress.map(({ dream_id }) => dream_id),
+    ['a', 'b'],
+  )
+  assert.deepEqual(
+    told.deleted.map(({ dream_id }) => dream_id),
+    ['a'],
+  )
   assert.equal(of('closed').length, 0)
   client.close()
   await until(async () => (await seen())[0].closed === 1000, 'the server is told')
@@ -139,29 +164,54 @@ test('without a WebSocket it asks, dream by dream, only for what is newer, and e
   client.subscribe(['a', 'b', 'c'])
   client.connect()
   await through(times, pass)
-  for (const [count, news] of [[3, 3], [5, 4], [7, 5]]) {
+  for (const [count, news] of [
+    [3, 3],
+    [5, 4],
+    [7, 5],
+  ]) {
     await until(async () => (await seen('http')).length === count, `${count} looks`)
     await until(() => told.updates.length + told.errors.length + told.deleted.length === news, 'the news')
     await pass(10)
   }
   assert.equal((await times(1, 'connected')).carrier, 'events')
-  assert.deepEqual(told.updates.map(({ dream_id, status, revision }) => [dream_id, status, revision]), [
-    ['a', 'completed', 4], ['b', 'processing', 2], ['b', 'completed', 3],
-  ])
+  assert.deepEqual(
+    told.updates.map(({ dream_id, status, revision }) => [dream_id, status, revision]),
+    [
+      ['a', 'completed', 4],
+      ['b', 'processing', 2],
+      ['b', 'completed', 3],
+    ],
+  )
   assert.deepEqual(told.updates[0].images, [{ id: 1, position: 3, url: 'http://pictures/1' }])
   assert.deepEqual(told.updates[0].failed_images, [{ id: 2, position: 5, error: ERROR }])
   assert.deepEqual(told.updates[1].images, [])
-  assert.deepEqual(told.errors.map(({ code, dream_id }) => [code, dream_id]), [['not_found', 'c']])
-  assert.deepEqual(told.deleted.map(({ dream_id }) => dream_id), ['b'])
+  assert.deepEqual(
+    told.errors.map(({ code, dream_id }) => [code, dream_id]),
+    [['not_found', 'c']],
+  )
+  assert.deepEqual(
+    told.deleted.map(({ dream_id }) => dream_id),
+    ['b'],
+  )
   const { code, retryIn } = await times(4, 'waiting')
   assert.equal(code, 4101)
   await pass(retryIn)
   await until(async () => (await seen('http')).length === 9, 'another look')
   const looks = await seen('http')
-  assert.deepEqual(looks.map(({ path }) => path.replace('/api/dreams/', '')), [
-    'a?since=0&wait=0', 'b?since=0&wait=0', 'c?since=0&wait=0', 'a?since=4&wait=0', 'b?since=2&wait=0',
-    'a?since=4&wait=0', 'b?since=3&wait=0', 'a?since=4&wait=0', 'a?since=4&wait=0',
-  ])
+  assert.deepEqual(
+    looks.map(({ path }) => path.replace('/api/dreams/', '')),
+    [
+      'a?since=0&wait=0',
+      'b?since=0&wait=0',
+      'c?since=0&wait=0',
+      'a?since=4&wait=0',
+      'b?since=2&wait=0',
+      'a?since=4&wait=0',
+      'b?since=3&wait=0',
+      'a?since=4&wait=0',
+      'a?since=4&wait=0',
+    ],
+  )
   assert.deepEqual([...new Set(looks.map(({ authorization }) => authorization))], ['Bearer token 4', 'Bearer token 5'])
 })
 

@@ -14,10 +14,13 @@ test('authenticates by the first message, with a fresh token for each connection
   await pass(retryIn)
   await times(2, 'connected')
   const connections = await seen()
-  assert.deepEqual(connections.map(({ messages }) => messages[0]), [
-    { type: 'authenticate', token: 'Bearer token 1' },
-    { type: 'authenticate', token: 'Bearer token 2' },
-  ])
+  assert.deepEqual(
+    connections.map(({ messages }) => messages[0]),
+    [
+      { type: 'authenticate', token: 'Bearer token 1' },
+      { type: 'authenticate', token: 'Bearer token 2' },
+    ],
+  )
   assert.ok(connections.every(({ path, authorization }) => path === '/ws/dream-images/a%20b%2Fc/' && !authorization))
   assert.equal(told.connected.length, 2)
 })
@@ -26,7 +29,9 @@ test('a token that cannot be fetched is asked for again; one that is nothing end
   const pass = time(t)
   const { url } = await script({ websocket: [works()] })
   const answers = [
-    () => { throw new Error('thrown') },
+    () => {
+      throw new Error('thrown')
+    },
     () => Promise.reject(new Error('rejected')),
     () => 'token',
   ]
@@ -92,7 +97,10 @@ test('comes back after a cut connection, and tells a state only when it is anoth
   assert.equal(code, 1006)
   await pass(retryIn)
   await until(() => told.updates.length === 2, 'both states')
-  assert.deepEqual(told.updates.map(({ revision }) => revision), [1, 2])
+  assert.deepEqual(
+    told.updates.map(({ revision }) => revision),
+    [1, 2],
+  )
 })
 
 test('4101 is at once the first time, and never a tight loop', async (t) => {
@@ -199,15 +207,38 @@ test('a handshake that hangs is given up, and so is a server that says nothing',
 
 test('tells only what is newer: each picture, and the dream, by itself', async (t) => {
   const messages = [
-    progress(1, 2), progress(1, 2), progress(2, 3), update(3), update(3), progress(2, 3), update(2), progress(1, 3),
-    progress(1, 5), progress(2, 4), update(5), progress(2, 5), progress(3, 5), update(6),
+    progress(1, 2),
+    progress(1, 2),
+    progress(2, 3),
+    update(3),
+    update(3),
+    progress(2, 3),
+    update(2),
+    progress(1, 3),
+    progress(1, 5),
+    progress(2, 4),
+    update(5),
+    progress(2, 5),
+    progress(3, 5),
+    update(6),
   ]
   const { url } = await script({ websocket: [works(...messages.map((send) => ({ send })))] })
   const { client, told } = one(t, url)
   client.connect()
   await until(() => told.updates.at(-1)?.revision === 6, 'the last')
-  assert.deepEqual(told.updates.map(({ revision }) => revision), [1, 3, 5, 6])
-  assert.deepEqual(told.progress.map(({ image, revision }) => [image.id, revision]), [[1, 2], [2, 3], [1, 5], [2, 4]])
+  assert.deepEqual(
+    told.updates.map(({ revision }) => revision),
+    [1, 3, 5, 6],
+  )
+  assert.deepEqual(
+    told.progress.map(({ image, revision }) => [image.id, revision]),
+    [
+      [1, 2],
+      [2, 3],
+      [1, 5],
+      [2, 4],
+    ],
+  )
 })
 
 test('a heartbeat of a revision that was missed brings the state', async (t) => {
@@ -270,7 +301,9 @@ function failingLater() {
 
 test('mistakes in callbacks are reported, and break nothing', async (t) => {
   const { mock } = t.mock.method(console, 'error', () => {})
-  const thrown = () => { throw new Error('thrown') }
+  const thrown = () => {
+    throw new Error('thrown')
+  }
   const all = { onStatus: thrown, onProgress: thrown, onError: thrown, onDeleted: thrown }
   const options = { ...all, onConnected: async () => thrown() }
   const last = { type: 'dream_deleted', dream_id: 'd', timestamp: 1 }
@@ -279,7 +312,10 @@ test('mistakes in callbacks are reported, and break nothing', async (t) => {
   const { client, told } = one(t, url, options)
   client.connect()
   await until(async () => (await seen())[0]?.closed, 'the end')
-  assert.deepEqual(told.updates.map(({ revision }) => revision), [1, 3])
+  assert.deepEqual(
+    told.updates.map(({ revision }) => revision),
+    [1, 3],
+  )
   assert.equal(mock.calls.length, 7) // connecting, connected, closed; and the four others
   assert.ok(mock.calls.every(({ arguments: [error] }) => error.message === 'thrown'))
 })
@@ -303,7 +339,10 @@ test('connecting twice is connecting once; closed, it can connect again', async 
   client.connect()
   client.close()
   client.close()
-  assert.deepEqual(told.statuses.map(({ status }) => status), ['connecting', 'connected', 'closed'])
+  assert.deepEqual(
+    told.statuses.map(({ status }) => status),
+    ['connecting', 'connected', 'closed'],
+  )
   client.connect()
   await times(2, 'connected')
   assert.equal((await seen()).length, 2)

@@ -34,7 +34,10 @@ for (const carrier of ['websocket', 'events']) {
     assert.equal(before, 'completed')
     assert.equal(during.pop(), 'completed')
     assert.deepEqual([...new Set(during)], ['processing'])
-    assert.deepEqual(told.progress.map(({ image, done, total }) => [image.status, done, total]), [['completed', 1, 1]])
+    assert.deepEqual(
+      told.progress.map(({ image, done, total }) => [image.status, done, total]),
+      [['completed', 1, 1]],
+    )
     assert.equal(told.progress[0].revision, told.updates.at(-1).revision)
     assert.equal((await fetch(told.updates.at(-1).images[0].url)).status, 200)
     await ada.call('DELETE', `/api/dreams/${id}`)
@@ -55,7 +58,10 @@ for (const carrier of ['websocket', 'events']) {
     await connect(live)
     await until(() => told.updates.length === 3 && told.errors.length === 1, 'the states')
     assert.equal(of('connected')[0].carrier, carrier)
-    assert.deepEqual(told.errors.map(({ code, dream_id }) => [code, dream_id]), [['not_found', theirs]])
+    assert.deepEqual(
+      told.errors.map(({ code, dream_id }) => [code, dream_id]),
+      [['not_found', theirs]],
+    )
     client.unsubscribe([ids[2]])
     await ada.rename(ids[2], 'not told')
     await ada.call('DELETE', `/api/dreams/${ids[1]}`)

@@ -48,7 +48,12 @@ const options: Options = {
   fetch,
 }
 
-const one = new DreamImageWebSocketClient('id', async () => 'token', (message) => console.log(sentence(message)), options)
+const one = new DreamImageWebSocketClient(
+  'id',
+  async () => 'token',
+  (message) => console.log(sentence(message)),
+  options,
+)
 one.connect()
 one.close()
 const many = new ManyDreamsWebSocketClient('token', ({ dream_id }) => console.log(dream_id))

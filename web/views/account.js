@@ -11,11 +11,30 @@ import { language, recall, t } from '../words.js'
 /** @param {import('../app').App} app */
 export function showAccount(app) {
   const user = session.user
-  const languages = choices('language', t('language'), language, [['en', 'English'], ['zh', '中文']], (value) => {
-    dialog.close()
-    app.speakIn(/** @type {'en' | 'zh'} */ (value))
-  })
-  const themes = choices('theme', t('theme'), recall('theme') ?? '', [['', t('theme_auto')], ['dark', t('theme_dark')], ['light', t('theme_light')]], app.paint)
+  const languages = choices(
+    'language',
+    t('language'),
+    language,
+    [
+      ['en', 'English'],
+      ['zh', '中文'],
+    ],
+    (value) => {
+      dialog.close()
+      app.speakIn(/** @type {'en' | 'zh'} */ (value))
+    },
+  )
+  const themes = choices(
+    'theme',
+    t('theme'),
+    recall('theme') ?? '',
+    [
+      ['', t('theme_auto')],
+      ['dark', t('theme_dark')],
+      ['light', t('theme_light')],
+    ],
+    app.paint,
+  )
   const leave = async () => {
     dialog.close()
     await session.leave()
@@ -24,7 +43,12 @@ export function showAccount(app) {
   const dialog = h(
     'dialog',
     { class: 'sheet', 'aria-label': t('menu') },
-    h('header', { class: 'row' }, h('h2', null, user?.username ?? t('menu')), iconButton('close', t('close'), () => dialog.close())),
+    h(
+      'header',
+      { class: 'row' },
+      h('h2', null, user?.username ?? t('menu')),
+      iconButton('close', t('close'), () => dialog.close()),
+    ),
     languages,
     themes,
     user && outbox.entries.length > 0 && h('p', { class: 'hint' }, t('unsent_stays')),
@@ -33,7 +57,11 @@ export function showAccount(app) {
         'div',
         { class: 'row' },
         h('button', { type: 'button', on: { click: leave } }, t('sign_out')),
-        h('button', { type: 'button', class: 'danger', on: { click: () => (dialog.close(), sureToDelete(app)) } }, t('delete_account')),
+        h(
+          'button',
+          { type: 'button', class: 'danger', on: { click: () => (dialog.close(), sureToDelete(app)) } },
+          t('delete_account'),
+        ),
       ),
   )
   open(dialog)
@@ -44,7 +72,12 @@ function sureToDelete(app) {
   const user = session.user
   const name = user?.username ?? ''
   const problem = h('p', { class: 'problem', role: 'alert' })
-  const field = h('input', { autocomplete: 'off', autocapitalize: 'none', 'aria-label': t('username'), on: { input: () => (sure.disabled = field.value !== name) } })
+  const field = h('input', {
+    autocomplete: 'off',
+    autocapitalize: 'none',
+    'aria-label': t('username'),
+    on: { input: () => (sure.disabled = field.value !== name) },
+  })
   const sure = h('button', { type: 'submit', class: 'danger', disabled: true }, t('delete_account'))
   const onSubmit = async (/** @type {Event} */ event) => {
     event.preventDefault()
@@ -68,7 +101,12 @@ function sureToDelete(app) {
       h('p', null, t('delete_account_sure', { name })),
       field,
       problem,
-      h('div', { class: 'row' }, h('button', { type: 'button', on: { click: () => dialog.close() } }, t('cancel')), sure),
+      h(
+        'div',
+        { class: 'row' },
+        h('button', { type: 'button', on: { click: () => dialog.close() } }, t('cancel')),
+        sure,
+      ),
     ),
   )
   open(dialog)
@@ -95,7 +133,13 @@ function choices(name, label, chosen, offered, choose) {
       'div',
       { class: 'choices' },
       offered.map(([value, text]) => {
-        const input = h('input', { type: 'radio', name, value, '.checked': value === chosen, on: { change: () => choose(value) } })
+        const input = h('input', {
+          type: 'radio',
+          name,
+          value,
+          '.checked': value === chosen,
+          on: { change: () => choose(value) },
+        })
         return h('label', { class: 'chip' }, input, text)
       }),
     ),

@@ -23,7 +23,11 @@ export class Calendar {
         this.title,
         iconButton('forward', t('next_month'), () => this.turn(1)),
       ),
-      h('div', { class: 'weekdays', 'aria-hidden': 'true' }, weekdays().map(({ short }) => h('span', null, short))),
+      h(
+        'div',
+        { class: 'weekdays', 'aria-hidden': 'true' },
+        weekdays().map(({ short }) => h('span', null, short)),
+      ),
       this.days,
     )
     this.button = h(

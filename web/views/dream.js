@@ -81,7 +81,11 @@ export function dreamView(id, app) {
         nothing(t('gone'))
       },
       onStatus: (status, { code }) => {
-        if (status === 'closed' && code === 4401) session.token({ fresh: true }).then(() => live?.connect(), () => {})
+        if (status === 'closed' && code === 4401)
+          session.token({ fresh: true }).then(
+            () => live?.connect(),
+            () => {},
+          )
       },
     })
     live.connect()
@@ -179,7 +183,10 @@ export function dreamView(id, app) {
       const nodes = [paragraph(pieces[0])]
       groups.forEach((group, index) => {
         const figures = group.map(({ key }) => picture(key).element)
-        nodes.push(figures.length > 1 ? h('div', { class: 'gallery' }, figures) : figures[0], paragraph(pieces[index + 1]))
+        nodes.push(
+          figures.length > 1 ? h('div', { class: 'gallery' }, figures) : figures[0],
+          paragraph(pieces[index + 1]),
+        )
       })
       body.replaceChildren(...nodes.filter((node) => node !== null))
     }

@@ -9,7 +9,10 @@ import { address, srcset } from './picture.js'
  * @param {readonly import('../types').ShownImage[]} images finished ones @param {string} key of the one to begin with
  */
 export function showLarge(images, key) {
-  let current = Math.max(0, images.findIndex((image) => image.key === key))
+  let current = Math.max(
+    0,
+    images.findIndex((image) => image.key === key),
+  )
   const slides = images.map((image, index) => {
     const picture = h('img', {
       alt: t('picture', { n: index + 1, total: images.length }),
@@ -47,7 +50,8 @@ export function showLarge(images, key) {
 
   const watcher = new IntersectionObserver(
     (seen) => {
-      for (const { isIntersecting, target } of seen) if (isIntersecting) say(slides.indexOf(/** @type {any} */ (target)))
+      for (const { isIntersecting, target } of seen)
+        if (isIntersecting) say(slides.indexOf(/** @type {any} */ (target)))
     },
     { root: strip, threshold: 0.6 },
   )

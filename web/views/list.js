@@ -18,7 +18,10 @@ const PAGE = 20
 const PAUSE = 250 // milliseconds of not typing after which the search begins
 const WATCHED = 200 // dreams on one page that are told of their changes
 
-/** @param {URLSearchParams} parameters q, tag, night @param {import('../app').App} app @returns {import('../types').View} */
+/**
+ * @param {URLSearchParams} parameters q, tag, night
+ * @param {import('../app').App} app @returns {import('../types').View}
+ */
 export function listView(parameters, app) {
   const tag = parameters.get('tag') ?? ''
   const night = parameters.get('night') ?? ''
@@ -39,7 +42,11 @@ export function listView(parameters, app) {
     onProgress: ({ dream_id, image, revision }) => journal.learnImage(dream_id, image, revision),
     onDeleted: ({ dream_id }) => journal.gone(dream_id),
     onStatus: (status, { code }) => {
-      if (status === 'closed' && code === 4401) session.token({ fresh: true }).then(() => live.connect(), () => {})
+      if (status === 'closed' && code === 4401)
+        session.token({ fresh: true }).then(
+          () => live.connect(),
+          () => {},
+        )
     },
   })
 
@@ -268,7 +275,17 @@ function address_of({ q, tag, from }) {
 /** @param {HTMLElement} card @param {ShownDream} dream */
 function fill(card, dream) {
   const { id, title, content, dreamed_at, mood, tags, images, pending } = dream
-  const state = JSON.stringify([id, title, content.slice(0, 400), dreamed_at, mood, tags, images, pending?.problem, !pending])
+  const state = JSON.stringify([
+    id,
+    title,
+    content.slice(0, 400),
+    dreamed_at,
+    mood,
+    tags,
+    images,
+    pending?.problem,
+    !pending,
+  ])
   if (card.dataset.state === state) return
   card.dataset.state = state
   const about = [mood && moodName(mood), ...tags.map((tag) => `#${tag}`)].filter(Boolean).join(' · ')

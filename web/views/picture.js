@@ -106,7 +106,9 @@ export class Picture {
     })
     const open = () => this.actions.open(/** @type {ShownImage} */ (this.#image))
     const label = t('view_large', { n: this.#number })
-    this.over.replaceChildren(h('button', { type: 'button', class: 'open', 'aria-label': label, on: { click: open } }, picture))
+    this.over.replaceChildren(
+      h('button', { type: 'button', class: 'open', 'aria-label': label, on: { click: open } }, picture),
+    )
   }
 
   #cannotShow() {

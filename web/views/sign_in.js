@@ -10,7 +10,14 @@ export function signInView(app) {
   /** @type {'login' | 'register'} */
   let way = 'login'
 
-  const name = h('input', { name: 'username', autocomplete: 'username', autocapitalize: 'none', spellcheck: 'false', maxlength: 64, required: true })
+  const name = h('input', {
+    name: 'username',
+    autocomplete: 'username',
+    autocapitalize: 'none',
+    spellcheck: 'false',
+    maxlength: 64,
+    required: true,
+  })
   const password = h('input', { name: 'password', type: 'password', required: true })
   const rule = h('p', { class: 'hint', id: 'rule' }, t('password_rule'))
   const problem = h('p', { class: 'problem', role: 'alert' })
@@ -29,7 +36,11 @@ export function signInView(app) {
     submit,
     other,
   )
-  const view = { element: h('main', { id: 'content', tabindex: '-1', class: 'narrow' }, form), title: t('sign_in'), close() {} }
+  const view = {
+    element: h('main', { id: 'content', tabindex: '-1', class: 'narrow' }, form),
+    title: t('sign_in'),
+    close() {},
+  }
   show()
   return view
 
