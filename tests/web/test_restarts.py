@@ -72,9 +72,13 @@ async def test_a_picture_that_fails(data: Path, mongodb_uri: str, tmp_path: Path
         await page.get_by_label("What did you dream?").fill("A stair.")
         await page.locator("input[type=file]").first.set_input_files(broken)
         await expect(page.get_by_role("group", name="Picture 1").get_by_text("Picture 1 of 1")).to_be_visible()
-        await page.get_by_role("button", name="Save").click()
+        async with held(server):
+            await page.get_by_role("button", name="Save").click()
+            await expect(page.get_by_text("Processing", exact=True)).to_be_visible()
+            await watch_shifts(page)
         failed = page.get_by_role("main").get_by_text("Picture 1 has failed: ")
         await expect(failed).to_have_text("Picture 1 has failed: The file is damaged and cannot be read.")
+        assert await shifts(page) == []
         await expect(page.get_by_role("button", name="Try again")).to_be_hidden()
         await page.get_by_role("button", name="Remove the picture").click()
         await expect(page.locator(".picture")).to_have_count(0)

@@ -53,6 +53,8 @@ export class Picture {
     else if (!this.element.style.getPropertyValue('--ratio')) setStyle(this.element, '--ratio', UNKNOWN)
     const state = `${image.status} ${image.error?.code ?? ''} ${image.attempt}`
     if (state === this.#shown) return
+    // One that fails before the reader's eyes keeps its place; one that had failed before needs less.
+    if (this.#shown && image.status === 'failed') this.element.dataset.held = ''
     this.#shown = state
     this.element.dataset.status = image.status
     clearTimeout(this.#timer)
