@@ -18,7 +18,7 @@ run: $(VENV)/runtime  ## serve, with the settings of config.yaml
 
 test: $(VENV)/tests $(VENV)/browser  ## check the code, then run every test
 	@$(MAKE) --no-print-directory check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto
 
 check: $(VENV)/tests $(VENV)/web  ## style and types only
 	$(BIN)/ruff check --line-length 120 --target-version py311 --select E,F,I,UP,B,C4,SIM,RUF,DTZ --ignore RUF001,SIM117 .

@@ -32,6 +32,7 @@ export class App {
     // A picture that is dropped beside the editor would take the page's place.
     for (const type of ['dragover', 'drop']) document.addEventListener(type, keepPage)
     session.addEventListener('user', () => this.#entered())
+    session.addEventListener('leaving', () => this.#forget())
     session.addEventListener('out', () => this.#left())
     session.addEventListener('in', () => outbox.wake())
     try {

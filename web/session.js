@@ -30,7 +30,7 @@ export class Refused extends Error {
   }
 }
 
-/** Emits `in`, `out` and `user` (somebody else than before). */
+/** Emits `in`, `leaving`, `out` and `user` (somebody else than before). */
 class Session extends EventTarget {
   /** @type {User | null} */
   user = null
@@ -74,6 +74,16 @@ class Session extends EventTarget {
     return this.#refreshing
   }
 
+  /**
+   * A fresh token, after a connection was refused with the one at hand; not at once, because another tab may just be
+   * signing out, and tell us so.
+   */
+  async again() {
+    await new Promise((resolve) => setTimeout(resolve, 1000))
+    if (this.user) await this.token({ fresh: true })
+    if (!this.user) throw new Refused(401, null)
+  }
+
   /** @param {'login' | 'register'} way @param {string} username @param {string} password */
   async enter(way, username, password) {
     const answer = await ask(`/api/auth/${way}`, { username, password })
@@ -83,6 +93,7 @@ class Session extends EventTarget {
   }
 
   async leave() {
+    this.dispatchEvent(new Event('leaving')) // what is still asked would only be refused
     const token = await this.token().catch(() => '')
     if (token) {
       await fetch('/api/auth/logout', { method: 'POST', headers: { Authorization: `Bearer ${token}` } }).catch(() => {})

@@ -83,7 +83,7 @@ class Person:
 
     def _on_console(self, message: ConsoleMessage) -> None:
         if message.type == "error":
-            self.complaints.append(message.text)
+            self.complaints.append(f"{message.text} ({message.location['url']})")
 
 
 class Browsing:
@@ -111,7 +111,7 @@ async def browsing(url: str) -> AsyncIterator[Browsing]:
             here = Browsing(browser, url)
             yield here
             complaints = [complaint for person in here.people for complaint in person.unexpected()]
-            assert complaints == []
+            assert not complaints, complaints
         finally:
             await browser.close()
 

@@ -11,6 +11,7 @@ export class Calendar {
     this.night = night
     this.choose = choose
     this.month = (night || today()).slice(0, 7)
+    this.asking = new AbortController()
     this.title = h('h2', { 'aria-live': 'polite' })
     this.days = h('div', { class: 'days' })
     this.element = h(
@@ -47,6 +48,10 @@ export class Calendar {
     this.show()
   }
 
+  close() {
+    this.asking.abort()
+  }
+
   toggle() {
     const open = this.element.classList.toggle('open')
     this.button.setAttribute('aria-expanded', String(open))
@@ -78,7 +83,9 @@ export class Calendar {
     let cursor = null
     do {
       /** @type {{ids: string[], cursor: string | null}} */
-      const page = await journal.page({ from, to }, cursor, 100).catch(() => ({ ids: [], cursor: null }))
+      const page = await journal
+        .page({ from, to }, cursor, 100, this.asking.signal)
+        .catch(() => ({ ids: [], cursor: null }))
       all.push(...page.ids)
       cursor = page.cursor
     } while (cursor)

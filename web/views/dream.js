@@ -50,7 +50,7 @@ export function dreamView(id, app) {
   async function load() {
     if (await journal.known(id)) show()
     try {
-      if (!(await journal.get(id)) && !deleting) return nothing(t('no_such_dream'))
+      if (!(await journal.get(id)) && !deleting) return nothing(t(dream ? 'gone' : 'no_such_dream'))
       show()
     } catch {
       if (!dream) nothing(t('not_here'))
@@ -82,7 +82,7 @@ export function dreamView(id, app) {
       },
       onStatus: (status, { code }) => {
         if (status === 'closed' && code === 4401)
-          session.token({ fresh: true }).then(
+          session.again().then(
             () => live?.connect(),
             () => {},
           )

@@ -43,7 +43,7 @@ export function listView(parameters, app) {
     onDeleted: ({ dream_id }) => journal.gone(dream_id),
     onStatus: (status, { code }) => {
       if (status === 'closed' && code === 4401)
-        session.token({ fresh: true }).then(
+        session.again().then(
           () => live.connect(),
           () => {},
         )
@@ -116,6 +116,7 @@ export function listView(parameters, app) {
 
   function close() {
     loading.abort()
+    calendar.close()
     live.close()
     watcher.disconnect()
     journal.removeEventListener('dream', onDream)

@@ -87,8 +87,7 @@ export function writeView({ draftKey, dreamId }, app) {
         'div',
         { class: 'field' },
         h('span', null, t('tags')),
-        tagList,
-        tagField,
+        h('div', { class: 'tag-row' }, tagList, tagField),
         h(
           'datalist',
           { id: 'known-tags' },
