@@ -128,7 +128,11 @@ def test_the_child_process_loads_little() -> None:
     found = set(imports(tree("processing/render.py")))
     foreign = {name for name in found if name.partition(".")[0] not in sys.stdlib_module_names}
     assert foreign <= {"PIL", "pillow_heif", "processing.formats"}
-    assert not set(imports(tree("processing/formats.py"))) & {"PIL", "pillow_heif"}
+
+
+def test_only_the_child_process_knows_decoders() -> None:
+    """What the server itself tells of a picture, it reads from the first bytes and the header."""
+    assert [module for module in modules() if roots(module) & {"PIL", "pillow_heif"}] == ["processing/render.py"]
 
 
 @pytest.mark.parametrize("module", modules())

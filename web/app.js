@@ -212,9 +212,9 @@ export class App {
     if (entry.kind === 'delete') return
     const { title, dreamed_at, mood, lucidity, tags, content, images } = dream
     const known = new Map(entry.photos.map((photo) => [photo.key, photo]))
-    const blocks = blocksOf(content, /** @type {any} */ (images)).map((block) => {
-      const photo = 'image' in block && known.get(/** @type {any} */ (block.image).key)
-      return photo ? { photo } : block
+    const blocks = blocksOf(content, images, (image) => {
+      const photo = known.get(image.key)
+      return photo ? { photo } : { image: /** @type {import('./types').Image} */ (image) }
     })
     const dreamId = entry.kind === 'create' ? null : entry.dreamId
     const key = dreamId ? draftOf(dreamId) : `new-${entry.key}`

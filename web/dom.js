@@ -79,6 +79,32 @@ export function iconButton(name, label, click, props) {
   )
 }
 
+/**
+ * Fill `element`, unless it shows this `state` already: a button that is made anew between a finger's coming down and
+ * its going up is never clicked.
+ * @param {HTMLElement} element @param {unknown} state all that `build` depends on
+ * @param {() => (Node | null | false)[]} build
+ */
+export function refill(element, state, build) {
+  const now = JSON.stringify(state)
+  if (element.dataset.state === now) return
+  element.dataset.state = now
+  element.replaceChildren(...build().filter((node) => node instanceof Node))
+}
+
+/**
+ * Do `work`, which may take away or move what has the focus inside `element`; the keyboard stays in there.
+ * @param {HTMLElement} element @param {() => void} work
+ */
+export function keepFocus(element, work) {
+  const before = document.activeElement
+  const inside = element.contains(before)
+  work()
+  if (!inside || element.contains(document.activeElement)) return
+  const stays = before instanceof HTMLElement && element.contains(before) && before.checkVisibility()
+  ;(stays ? before : element).focus({ preventScroll: true })
+}
+
 const toasts = () => /** @type {HTMLElement} */ (document.getElementById('toasts'))
 
 /**

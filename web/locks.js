@@ -2,7 +2,7 @@
 // One tab at a time. The browser's own locks need https or localhost; a phone in the house comes over plain http, and
 // there a lease in the database that the tabs share serves.
 
-import { lease, release } from './store.js'
+import { lease, letGo, release } from './store.js'
 
 const SECONDS = 4 // after which the lease of a tab that was closed is free again; a reload waits for it
 const me = key()
@@ -50,8 +50,12 @@ export async function hold(name) {
   const owner = `${me} ${key()}`
   if (!(await lease(name, owner, SECONDS))) return null
   const renewal = setInterval(() => lease(name, owner, SECONDS), (1000 * SECONDS) / 4)
+  // The same tab, reloaded, is to find it free.
+  const closing = () => letGo(name)
+  addEventListener('pagehide', closing)
   return () => {
     clearInterval(renewal)
+    removeEventListener('pagehide', closing)
     release(name, owner)
   }
 }

@@ -7,6 +7,7 @@ import { alone, key } from './locks.js'
 import * as photos from './photos.js'
 import { Refused, Unreachable, session } from './session.js'
 import * as store from './store.js'
+import { blocksOf } from './text.js'
 
 /**
  * @typedef {import('./types').Entry} Entry
@@ -28,6 +29,8 @@ class Outbox extends EventTarget {
   #running = false
   #again = false
   #failures = 0
+  /** @type {Set<string>} entries that were written in this tab: those that it can take back */
+  #ours = new Set()
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer
   /** @type {{key: string, controller: AbortController} | null} */
@@ -38,7 +41,7 @@ class Outbox extends EventTarget {
     this.#tabs.onmessage = ({ data }) => {
       if (data.progress) this.#tellProgress(data.key, data.progress)
       else if (data.stop) this.#abort(data.stop)
-      else this.#load()
+      else this.#load().then(() => this.wake()) // the tab that wrote it may be closed before it has gone out
     }
     addEventListener('online', () => this.wake())
     addEventListener('pagehide', () => this.#lastDeletions())
@@ -68,6 +71,7 @@ class Outbox extends EventTarget {
   async add(written, draftKey) {
     const user = /** @type {import('./types').User} */ (session.user).id
     const entry = /** @type {Entry} */ ({ ...written, key: key(), user, state: 'waiting', problem: null })
+    this.#ours.add(entry.key)
     await store.send(entry, draftKey)
     await this.#changed()
     this.wake()
@@ -162,6 +166,11 @@ class Outbox extends EventTarget {
     }
     if (!(error instanceof Refused)) throw error
     if (error.status === 401) return Infinity // signed out; it waits for its writer
+    if (error.status === 404 && entry.kind === 'change') {
+      await store.takeBack(entry, asNewDraft(entry))
+      await this.#changed()
+      return Infinity
+    }
     await store.keepEntry({ ...entry, state: 'stopped', problem: { status: error.status, detail: error.message } })
     await this.#changed()
     return Infinity
@@ -222,7 +231,7 @@ class Outbox extends EventTarget {
   /** Deletions that wait to be undone, by a page that is closed: nobody will undo them now. */
   #lastDeletions() {
     for (const entry of this.entries) {
-      if (entry.kind === 'delete' && entry.state === 'waiting') {
+      if (entry.kind === 'delete' && entry.state === 'waiting' && this.#ours.has(entry.key)) {
         deleteAtTheEnd(`/api/dreams/${entry.dreamId}`).catch(() => {}) // it is still in the list, for the next time
       }
     }
@@ -258,6 +267,18 @@ function form(placed, fields) {
   for (const { position } of placed) form.append('positions', String(position))
   for (const { key } of placed) form.append('images', photos.blob(key) ?? new Blob(), 'photo')
   return form
+}
+
+/**
+ * The dream was deleted on another device: what was written here becomes a draft of a new one.
+ * @param {import('./types').Change} change @returns {import('./types').Draft | undefined}
+ */
+function asNewDraft({ key, user, fields, photos }) {
+  const { title, content, dreamed_at, mood = null, lucidity = null, tags = [] } = fields
+  if (title === undefined || content === undefined || !dreamed_at) return undefined // it only removed pictures
+  const given = { title, dreamed_at, mood, lucidity, tags }
+  const blocks = blocksOf(content, photos, ({ key, width, height }) => ({ photo: { key, width, height } }))
+  return { key: `new-${key}`, user, dreamId: null, fields: given, blocks, changedAt: Date.now() }
 }
 
 /** @param {unknown} error */

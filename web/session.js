@@ -109,7 +109,7 @@ class Session extends EventTarget {
   }
 
   async #left() {
-    const user = this.user
+    const user = this.user ?? (await store.lastUser())
     this.#access = ''
     this.user = null
     this.confirmed = false
@@ -123,8 +123,7 @@ class Session extends EventTarget {
   async #refresh() {
     // Each refresh token serves once, and two tabs share one cookie.
     const answer = await alone('dreamlog refresh', () => ask('/api/auth/refresh')).catch(async (error) => {
-      if (error instanceof Refused && this.confirmed) await this.#left()
-      else if (error instanceof Refused) await store.keepLastUser(null)
+      if (error instanceof Refused) await this.#left()
       throw error
     })
     this.#granted(answer)

@@ -77,6 +77,8 @@ const write = (name, change) =>
   within(name, 'readwrite', (store, done) => {
     const request = change(store)
     request.onsuccess = () => done(/** @type {any} */ (request.result))
+    // A page that is being closed would not live to hear of the success after which the browser commits by itself.
+    store.transaction.commit()
   })
 
 // ---- drafts
@@ -141,6 +143,7 @@ export async function send(entry, draftKey) {
     transaction.onabort = () => reject(transaction.error)
     transaction.objectStore('outbox').put(entry)
     if (draftKey) transaction.objectStore('drafts').delete(draftKey)
+    transaction.commit()
   })
 }
 
@@ -238,3 +241,6 @@ export const release = (name, owner) =>
     const held = store.get(`lock ${name}`)
     held.onsuccess = () => held.result?.owner === owner && store.delete(`lock ${name}`)
   })
+
+/** For the holder of a lease, whose page is being closed: there is no time to look first. @param {string} name */
+export const letGo = (name) => write('facts', (store) => store.delete(`lock ${name}`))

@@ -3,7 +3,6 @@
 
 /**
  * @typedef {import('./types').Block} Block
- * @typedef {import('./types').Image} Image
  */
 
 /** How many code points `text` has. @param {string} text */
@@ -49,13 +48,19 @@ export function split(content, placed) {
   return { pieces, groups }
 }
 
-/** A dream as the editor takes it apart. @param {string} content @param {readonly Image[]} images @returns {Block[]} */
-export function blocksOf(content, images) {
-  const { pieces, groups } = split(content, images)
+/**
+ * A dream as the editor takes it apart.
+ * @template {{position: number}} T
+ * @param {string} content @param {readonly T[]} placed in the order of their positions
+ * @param {(each: T) => Block} block what stands for it in the editor
+ * @returns {Block[]}
+ */
+export function blocksOf(content, placed, block) {
+  const { pieces, groups } = split(content, placed)
   /** @type {Block[]} */
   const blocks = [{ text: pieces[0] }]
   groups.forEach((group, index) => {
-    group.forEach((image, nth) => blocks.push(...(nth ? [{ text: '' }] : []), { image }))
+    group.forEach((each, nth) => blocks.push(...(nth ? [{ text: '' }] : []), block(each)))
     blocks.push({ text: pieces[index + 1] })
   })
   return blocks

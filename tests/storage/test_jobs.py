@@ -493,6 +493,19 @@ async def test_of_two_retries_one_counts(dreams: Dreams, jobs: Jobs, told: Told)
     assert await jobs.retry(done.dream, done.image) is None
 
 
+@pytest.mark.gen_test
+async def test_the_size_that_a_header_told_stays_until_rendering_knows(dreams: Dreams, jobs: Jobs) -> None:
+    """Through failure and retry: a place is kept free for the picture all the while."""
+    await dreams.create(ADA, Draft(), [replace(upload(), width=40, height=30)])
+    done = await failed(jobs)
+    assert (done.image.width, done.image.height) == (40, 30)
+    again = await jobs.retry(done.dream, done.image)
+    assert again is not None
+    assert (again.images[0].width, again.images[0].height) == (40, 30)
+    job = await completed(jobs)
+    assert (job.image.width, job.image.height) == (4032, 3024)
+
+
 # ---- abandoned
 
 

@@ -57,8 +57,10 @@ async def test_a_draft_survives_a_reload_a_sign_out_and_a_second_tab(
         await second.get_by_label("Title").fill("Second")
         await expect(second.get_by_text("Draft kept on this device")).to_be_visible()
         await second.close()
+        # Reloaded in the middle of a word, before the pause after which a draft is kept.
         await page.get_by_label("Title").fill("First of two")
-        await expect(page.get_by_text("Draft kept on this device")).to_be_visible()
+        await page.reload()
+        await is_there(page, "First of two")
         await sign_out(page)
         await ada.sign_in(page)
         await expect(page.get_by_role("heading", name="Second")).to_be_visible()
@@ -174,7 +176,18 @@ async def test_a_change_and_a_deletion_can_be_taken_back(data: Path, mongodb_uri
         await page.get_by_role("button", name="Delete").click()
         await expect(page.get_by_text("No dream is written here yet.")).to_be_visible()
         await page.locator(".toast").filter(has_text="Dream deleted.").get_by_role("button", name="Undo").click()
+        # Another tab that is closed meanwhile does not take the time away.
+        second = await ada.tab()
+        await expect(second.get_by_role("link", name="As it was")).to_be_visible()
         await page.get_by_role("link", name="As it was").click()
+        await page.get_by_role("button", name="Delete").click()
+        await expect(second.get_by_text("No dream is written here yet.")).to_be_visible()
+        await second.close()
+        await page.locator(".toast").filter(has_text="Dream deleted.").get_by_role("button", name="Undo").click()
+        await page.get_by_role("link", name="As it was").click()
+        await loaded(page, 2)
+        await page.reload()
+        await loaded(page, 2)
         await page.get_by_role("button", name="Delete").click()
         await expect(page.get_by_text("Dream deleted.")).to_be_visible()
         await page.close()
@@ -183,3 +196,39 @@ async def test_a_change_and_a_deletion_can_be_taken_back(data: Path, mongodb_uri
             return (await api.call("GET", f"/api/dreams/{before['id']}")).code == 404
 
         await until(gone, "nobody can undo it any more", within=WITHIN)
+
+
+@pytest.mark.gen_test
+async def test_a_change_of_a_dream_that_is_gone_becomes_a_draft(data: Path, mongodb_uri: str, tmp_path: Path) -> None:
+    """Deleted on another device while it was changed here: the words and the new picture are a draft, and are sent."""
+    photo = photo_file(tmp_path, "a.jpg", photos.small_jpeg(3))
+    async with (
+        Server(data, **settings(data, mongodb_uri)) as server,
+        Api(server.url) as api,
+        browsing(server.url) as chromium,
+    ):
+        await api.sign_up()
+        dream = await api.dream(title="As it was", content="After", tags=["sea"])
+        ada = await chromium.person("phone")
+        ada.expected = ("404",)
+        page = await ada.tab()
+        await ada.sign_in(page)
+        await page.get_by_role("link", name="As it was").click()
+        await page.get_by_role("link", name="Edit").click()
+        await page.get_by_label("Title").fill("In other words")
+        text = page.get_by_label("What did you dream?")
+        await text.fill("Before after")
+        await text.evaluate("field => field.setSelectionRange(7, 7)")
+        await page.locator("input[type=file]").first.set_input_files(photo)
+        await is_there(page, "In other words")
+        await api.json("DELETE", f"/api/dreams/{dream['id']}", status=204)
+        await page.get_by_role("button", name="Save").click()
+        await expect(page.get_by_text("There is no such dream.")).to_be_visible()
+        await page.get_by_role("link", name="Journal").first.click()
+        await page.get_by_role("list", name="Drafts").get_by_role("link", name="In other words").click()
+        await is_there(page, "In other words")
+        await page.get_by_role("button", name="Save").click()
+        await loaded(page, 1)
+        await expect(page.get_by_role("link", name="#sea")).to_be_visible()
+        [now] = (await api.json("GET", "/api/dreams"))["items"]
+        assert [now["content"], *(image["position"] for image in now["images"])] == ["Before after", 7]

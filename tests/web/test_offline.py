@@ -7,7 +7,7 @@ from playwright.async_api import Page, Route, expect
 
 from tests import photos
 from tests.client import Api, Server, settings, until
-from tests.web.browser import browsing, loaded, photo_file
+from tests.web.browser import HALF_SENT, browsing, loaded, photo_file
 
 OFFLINE = ("ERR_INTERNET_DISCONNECTED", "ERR_FAILED", "ERR_CONNECTION")
 
@@ -93,8 +93,9 @@ async def test_a_night_without_a_network(data: Path, mongodb_uri: str, tmp_path:
 
 
 @pytest.mark.gen_test
-async def test_an_answer_that_was_lost_makes_no_second_dream(data: Path, mongodb_uri: str) -> None:
-    """The server had it and the network broke: it is sent again, by one of two tabs, and is there once."""
+async def test_two_tabs_send_everything_once(data: Path, mongodb_uri: str, tmp_path: Path) -> None:
+    """Both wrote offline and one answer is lost: each dream is there once; what a closed tab leaves, the other sends."""
+    photo = photo_file(tmp_path, "a.jpg", photos.small_jpeg(1))
     async with (
         Server(data, **settings(data, mongodb_uri)) as server,
         Api(server.url) as api,
@@ -103,24 +104,68 @@ async def test_an_answer_that_was_lost_makes_no_second_dream(data: Path, mongodb
         await api.sign_up()
         ada = await chromium.person()
         ada.expected = OFFLINE
+        sent: list[str] = []
         lost: list[int] = []
+        refuse = False
 
         async def lose(route: Route) -> None:
-            if route.request.method != "POST" or lost:
+            if route.request.method != "POST":
+                return await route.continue_()
+            if refuse:
+                return await route.abort()
+            sent.append(route.request.headers["idempotency-key"])
+            if lost:
                 return await route.continue_()
             lost.append((await route.fetch()).status)
             await route.abort()
 
         await ada.context.route("**/api/dreams", lose)
-        page = await ada.tab()
-        await ada.sign_in(page)
-        second = await ada.tab()
-        await expect(second.get_by_role("searchbox")).to_be_visible()
-        await write(page, "Once")
-        await expect(page.get_by_role("link", name="Edit")).to_be_visible()
+        one = await ada.tab()
+        await ada.sign_in(one)
+        two = await ada.tab()
+        await expect(two.get_by_role("searchbox")).to_be_visible()
+        await ada.context.set_offline(True)
+        await write(one, "From the first", photo)
+        await write(two, "From the second")
+        for tab in (one, two):
+            await expect(tab.get_by_text("Waiting for a connection.")).to_be_visible()
+        await go_back(two)
+        for title in ("From the first", "From the second"):
+            await expect(two.get_by_role("heading", name=title)).to_have_count(1)
+        await ada.context.set_offline(False)
+        await loaded(one, 1)
+        await until(lambda: len(sent) == 3, "the second dream, and the first one again")
         assert lost == [201]
-        await expect(second.get_by_role("heading", name="Once")).to_have_count(1)
-        assert await titles(api) == ["Once"]
+        assert len(set(sent)) == 2
+        await expect(two.locator(".card .about")).to_have_count(0)
+        for title in ("From the first", "From the second"):
+            await expect(two.get_by_role("heading", name=title)).to_have_count(1)
+        page = await api.json("GET", "/api/dreams")
+        assert sorted(dream["title"] for dream in page["items"]) == ["From the first", "From the second"]
+        assert sum(len(dream["images"]) for dream in page["items"]) == 1
+
+        refuse = True
+        await write(two, "Left behind")
+        await expect(two.get_by_text("Waiting for a connection.")).to_be_visible()
+        await go_back(one)
+        await expect(one.get_by_role("heading", name="Left behind")).to_be_visible()
+        await two.close()
+        refuse = False
+
+        async def sent_by_the_other() -> bool:
+            return "Left behind" in await titles(api)
+
+        await until(sent_by_the_other, "the tab that is still open sends it")
+        await expect(one.locator(".card .about")).to_have_count(0)
+
+
+async def press_slowly(page: Page, name: str) -> None:
+    """As a finger does it: what is sent meanwhile is told between its coming down and its going up."""
+    await page.get_by_role("button", name=name).hover()
+    before = await page.locator("progress").evaluate("(bar) => bar.value")
+    await page.mouse.down()
+    await page.wait_for_function("(before) => document.querySelector('progress').value > before", arg=before)
+    await page.mouse.up()
 
 
 @pytest.mark.gen_test
@@ -133,13 +178,13 @@ async def test_an_upload_can_be_stopped_and_one_that_was_refused_is_not_lost(
     async with Server(data, **small) as server, browsing(server.url) as chromium:
         assert len(photos.phone_jpeg()) > 300_000
         ada = await chromium.person("phone")
-        ada.expected = ("413",)
+        ada.expected = ("413", "507")
         page = await ada.tab()
         await ada.sign_up(page)
         await ada.slow(page, upload=50_000)
         await write(page, "Too much", photo)
-        await expect(page.get_by_text("Uploading: ")).to_be_visible()
-        await page.get_by_role("button", name="Stop, and edit again").click()
+        await page.wait_for_function(HALF_SENT)
+        await press_slowly(page, "Stop, and edit again")
         await expect(page.get_by_label("Title")).to_have_value("Too much")
         await expect(page.get_by_role("group", name="Picture 1").locator("img")).to_be_visible()
         await ada.slow(page)
@@ -149,7 +194,18 @@ async def test_an_upload_can_be_stopped_and_one_that_was_refused_is_not_lost(
         await expect(page.get_by_text("Not sent: An image may have at most 300000 bytes.")).to_be_visible()
         await page.get_by_role("button", name="Edit again").click()
         await page.get_by_role("button", name="Remove the picture").click()
+
+        async def full(route: Route) -> None:
+            problem = {"title": "Insufficient Storage", "status": 507, "detail": "There is no room on the disk."}
+            await route.fulfill(status=507, content_type="application/problem+json", json=problem)
+
+        await page.route("**/api/dreams", full)
         await page.get_by_role("button", name="Save").click()
+        await expect(page.get_by_text("Not sent: There is no room on the disk.")).to_be_visible()
+        await page.reload()
+        await expect(page.get_by_text("Not sent: There is no room on the disk.")).to_be_visible()
+        await page.unroute("**/api/dreams")
+        await page.get_by_role("button", name="Try again").click()
         await expect(page.locator(".banner")).to_be_hidden()
         await expect(page.get_by_role("link", name="Edit")).to_be_visible()
         await expect(page.get_by_role("heading", name="Too much")).to_be_visible()

@@ -2,7 +2,7 @@
 // Reading a dream: its text with the pictures in their places, told of every change while it is open.
 
 import { call } from '../api.js'
-import { h, icon, iconButton, toast } from '../dom.js'
+import { h, icon, iconButton, keepFocus, refill, toast } from '../dom.js'
 import { DreamImageWebSocketClient } from '../frontend_example.js'
 import { journal } from '../journal.js'
 import { UNDO, outbox } from '../outbox.js'
@@ -38,6 +38,7 @@ export function dreamView(id, app) {
   const element = h('main', { id: 'content', tabindex: '-1', 'aria-busy': 'true' }, article)
   const view = { element, title: '', close, back }
 
+  const show = () => keepFocus(element, showNow)
   const onDream = (/** @type {Event} */ event) => {
     const changed = /** @type {CustomEvent} */ (event).detail
     if (changed === id || journal.lasting(changed) === id) show()
@@ -96,7 +97,7 @@ export function dreamView(id, app) {
     if (dream && revision > dream.revision) journal.get(id).catch(() => {}) // the next message comes again
   }
 
-  function show() {
+  function showNow() {
     const lasting = journal.lasting(id)
     if (lasting !== id) {
       id = lasting
@@ -122,14 +123,13 @@ export function dreamView(id, app) {
     close()
     article.hidden = false
     element.removeAttribute('aria-busy')
-    article.replaceChildren(
-      h('div', { class: 'empty' }, h('h1', null, why), h('a', { class: 'button', href: '#/' }, t('journal'))),
-    )
+    const home = h('a', { class: 'button', href: '#/' }, t('journal'))
+    keepFocus(element, () => article.replaceChildren(h('div', { class: 'empty' }, h('h1', null, why), home)))
   }
 
   /** @param {ShownDream} dream */
   function showHead({ dreamed_at, title, mood, lucidity, tags }) {
-    head.replaceChildren(
+    refill(head, [dreamed_at, title, mood, lucidity, tags], () => [
       h('p', { class: 'when' }, h('time', { datetime: dreamed_at }, `${longDate(dreamed_at)} · ${clock(dreamed_at)}`)),
       h('h1', null, title || t('untitled')),
       h(
@@ -139,7 +139,7 @@ export function dreamView(id, app) {
         lucidity !== null && lucidity > 0 && h('span', { class: 'chip' }, t('lucid', { n: lucidity })),
         tags.map((tag) => h('a', { class: 'chip tag', href: `#/?tag=${encodeURIComponent(tag)}` }, `#${tag}`)),
       ),
-    )
+    ])
   }
 
   /** What is still under way. @param {ShownDream} dream */
@@ -147,29 +147,38 @@ export function dreamView(id, app) {
     const { pending, images } = dream
     const open = images.filter(({ status }) => status === 'processing').length
     banner.hidden = !pending && open === 0
-    if (pending) banner.replaceChildren(...sending(dream, pending))
+    if (pending?.problem) showProblem(pending, pending.problem)
+    else if (pending) showSending(pending)
     else if (open) {
       const done = images.length - open
-      banner.replaceChildren(bar(t('processing_count', { done, total: images.length }), done, images.length))
+      refill(banner, 'processing', () => [bar()])
+      setBar(banner, t('processing_count', { done, total: images.length }), done, images.length)
     }
   }
 
-  /** @param {ShownDream} dream @param {import('../types').Entry} entry */
-  function sending(dream, entry) {
-    const again = () => app.editAgain(entry, dream)
-    if (entry.problem) {
-      const retry = () => outbox.retry(entry)
-      return [
-        h('p', { role: 'alert' }, t('not_sent', { detail: entry.problem.detail })),
-        h('button', { type: 'button', on: { click: retry } }, icon('retry'), t('retry')),
-        h('button', { type: 'button', on: { click: again } }, icon('edit'), t('back_to_draft')),
-      ]
-    }
+  /** @param {import('../types').Entry} entry @param {import('../types').Problem} problem */
+  function showProblem(entry, problem) {
+    const retry = () => outbox.retry(entry)
+    refill(banner, [entry, problem], () => [
+      h('p', { role: 'alert' }, t('not_sent', { detail: problem.detail })),
+      h('button', { type: 'button', on: { click: retry } }, icon('retry'), t('retry')),
+      h('button', { type: 'button', on: { click: again } }, icon('edit'), t('back_to_draft')),
+    ])
+  }
+
+  /** @param {import('../types').Entry} entry */
+  function showSending(entry) {
     const { sent, total } = outbox.progress.get(entry.key) ?? { sent: 0, total: 0 }
     const waits = outbox.failing || !navigator.onLine
     const bytes = { sent: size(sent, locale), total: size(total, locale) }
     const text = total ? t('uploading_bytes', bytes) : t(waits ? 'waiting_to_send' : 'sending')
-    return [bar(text, sent, total), iconButton('edit', t(total ? 'stop_upload' : 'back_to_draft'), again)]
+    const label = t(total ? 'stop_upload' : 'back_to_draft')
+    refill(banner, [entry.key, label], () => [bar(), iconButton('edit', label, again)])
+    setBar(banner, text, sent, total)
+  }
+
+  function again() {
+    if (dream?.pending) app.editAgain(dream.pending, dream)
   }
 
   /** @param {ShownDream} dream */
@@ -233,11 +242,10 @@ export function dreamView(id, app) {
 
   /** @param {ShownDream} dream */
   function showFoot(dream) {
-    if (dream.revision === 0) return foot.replaceChildren()
-    foot.replaceChildren(
-      h('a', { class: 'button', href: `#/edit/${dream.id}` }, icon('edit'), t('edit')),
-      h('button', { type: 'button', on: { click: remember } }, icon('remove'), t('delete')),
-    )
+    refill(foot, dream.revision ? dream.id : '', () => [
+      dream.revision > 0 && h('a', { class: 'button', href: `#/edit/${dream.id}` }, icon('edit'), t('edit')),
+      dream.revision > 0 && h('button', { type: 'button', on: { click: remember } }, icon('remove'), t('delete')),
+    ])
   }
 
   /** Delete, with time to take it back. */
@@ -273,7 +281,13 @@ function paragraph(text) {
   return shown.trim() ? h('p', { class: 'piece' }, shown) : null
 }
 
-/** @param {string} text @param {number} done @param {number} total */
-function bar(text, done, total) {
-  return h('label', { class: 'progress' }, text, h('progress', { value: done, max: total || 1 }))
+const bar = () => h('label', { class: 'progress' }, ' ', h('progress', null))
+
+/** @param {HTMLElement} banner @param {string} text @param {number} done @param {number} total */
+function setBar(banner, text, done, total) {
+  const progress = /** @type {HTMLProgressElement} */ (banner.querySelector('progress'))
+  const says = /** @type {Text} */ (progress.previousSibling)
+  if (says.data !== text) says.data = text
+  progress.max = total || 1
+  progress.value = done
 }

@@ -103,6 +103,8 @@ export class Editor {
       this.told.changed()
     })
     field.addEventListener('keydown', (event) => this.#onKey(event, field, this.blocks.indexOf(block)))
+    // The event that tells of the cursor comes later than a hasty click on something else.
+    field.addEventListener('blur', () => this.#rememberCaret(field))
     return field
   }
 
@@ -199,8 +201,7 @@ export class Editor {
     this.#caret = place
   }
 
-  #rememberCaret() {
-    const field = document.activeElement
+  #rememberCaret(field = document.activeElement) {
     if (!(field instanceof HTMLTextAreaElement)) return
     const block = this.#fields.indexOf(field)
     if (block >= 0) this.#caret = { block, at: field.selectionStart }

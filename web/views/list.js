@@ -1,7 +1,7 @@
 // @ts-check
 // The journal: newest night first, endless, with search, tags and the calendar.
 
-import { h, icon, iconButton, setStyle } from '../dom.js'
+import { h, icon, iconButton, keepFocus, setStyle } from '../dom.js'
 import { journal } from '../journal.js'
 import { ManyDreamsWebSocketClient } from '../many_dreams.js'
 import { outbox } from '../outbox.js'
@@ -33,6 +33,7 @@ export function listView(parameters, app) {
   let cursor = null
   let loading = new AbortController()
   let loaded = false
+  let asking = false // for the next page; a button that is disabled meanwhile would lose the focus
   /** @type {Map<string, HTMLElement>} */
   const cards = new Map()
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -78,6 +79,7 @@ export function listView(parameters, app) {
   const watcher = new IntersectionObserver((seen) => seen.some((each) => each.isIntersecting) && next(), {
     rootMargin: '800px',
   })
+  const show = () => keepFocus(element, showNow)
   const onDream = (/** @type {Event} */ event) => changed(/** @type {CustomEvent} */ (event).detail)
   // Another device may have written meanwhile: nobody tells of dreams that are new.
   const onLook = () => element.isConnected && document.visibilityState === 'visible' && first()
@@ -147,9 +149,9 @@ export function listView(parameters, app) {
   }
 
   async function next() {
-    if (!cursor || more.disabled) return
+    if (!cursor || asking) return
     const { signal } = loading
-    more.disabled = true
+    asking = true
     more.textContent = t('loading')
     try {
       const page = await journal.page(query, cursor, PAGE, signal)
@@ -160,7 +162,7 @@ export function listView(parameters, app) {
     } catch {
       // The button stays, for another try.
     } finally {
-      more.disabled = false
+      asking = false
       more.textContent = t('load_more')
     }
     // The end may still be in sight.
@@ -201,7 +203,7 @@ export function listView(parameters, app) {
     if (loaded) first()
   }
 
-  function show() {
+  function showNow() {
     const waiting = journal.waiting(query)
     const shown = [...waiting, ...ids.filter((id) => !waiting.includes(id))]
     const dreams = shown.map((id) => journal.shown(id)).filter((dream) => dream !== null)
@@ -225,11 +227,12 @@ export function listView(parameters, app) {
   /** @param {string} text @param {string} label @param {() => void} click @param {string} [hint] */
   function say(text, label, click, hint = '') {
     empty.hidden = false
-    empty.replaceChildren(
+    const said = [
       h('p', { class: 'big' }, text),
       hint ? h('p', null, hint) : '',
       label ? h('button', { type: 'button', on: { click } }, label) : '',
-    )
+    ]
+    keepFocus(element, () => empty.replaceChildren(...said))
   }
 
   function showFilter() {
@@ -289,6 +292,7 @@ function fill(card, dream) {
   ])
   if (card.dataset.state === state) return
   card.dataset.state = state
+  const focused = card.contains(document.activeElement)
   const about = [mood && moodName(mood), ...tags.map((tag) => `#${tag}`)].filter(Boolean).join(' · ')
   const failed = images.find(({ error }) => error)?.error
   const problem = pending?.problem ? t('not_sent', { detail: pending.problem.detail }) : failed ? failure(failed) : ''
@@ -308,6 +312,7 @@ function fill(card, dream) {
       images.length > 0 && thumbnail(images),
     ),
   )
+  if (focused) card.querySelector('a')?.focus({ preventScroll: true })
 }
 
 /** @param {import('../types').ShownImage[]} images */

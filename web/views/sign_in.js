@@ -9,6 +9,7 @@ import { t } from '../words.js'
 export function signInView(app) {
   /** @type {'login' | 'register'} */
   let way = 'login'
+  let asking = false // a button that is disabled meanwhile would lose the focus
 
   const name = h('input', {
     name: 'username',
@@ -67,13 +68,15 @@ export function signInView(app) {
   /** @param {Event} event */
   async function onSubmit(event) {
     event.preventDefault()
-    submit.disabled = true
+    if (asking) return
+    asking = true
     problem.textContent = ''
     try {
       await session.enter(way, name.value, password.value)
     } catch (error) {
       problem.textContent = why(error)
-      submit.disabled = false
+    } finally {
+      asking = false
     }
   }
 

@@ -41,6 +41,7 @@ export function writeView({ draftKey, dreamId }, app) {
   let leave = () => {}
   let ended = false
   let touched = false
+  let saving = false
 
   const editor = new Editor(user, { changed: change, notKept: () => notKept(''), undo: UNDO })
   const title = h('input', {
@@ -164,7 +165,8 @@ export function writeView({ draftKey, dreamId }, app) {
     if (written) return written
     const { content, images, title, dreamed_at, mood, lucidity, tags } = before
     const fields = { title, dreamed_at, mood, lucidity, tags }
-    return { key: draftOf(dreamId), user, dreamId, fields, blocks: blocksOf(content, images), changedAt: Date.now() }
+    const blocks = blocksOf(content, images, (image) => ({ image }))
+    return { key: draftOf(dreamId), user, dreamId, fields, blocks, changedAt: Date.now() }
   }
 
   function close() {
@@ -313,7 +315,7 @@ export function writeView({ draftKey, dreamId }, app) {
   async function onSave(event) {
     event.preventDefault()
     await editor.taken()
-    if (ended || save.disabled) return // Ctrl+Enter, twice
+    if (ended || saving) return // Ctrl+Enter, twice
     takeTag()
     read()
     const { content, photos: placed, images } = flatten(editor.blocks)
@@ -324,7 +326,7 @@ export function writeView({ draftKey, dreamId }, app) {
     if (length(content) > MOST) return toast(t('too_long', { n: length(content), most: MOST }))
     clearTimeout(timer)
     timer = undefined
-    save.disabled = true
+    saving = true
     try {
       const written = { ...draft.fields, content }
       if (before) return await saveChange(before, written, placed, images)
@@ -332,7 +334,7 @@ export function writeView({ draftKey, dreamId }, app) {
       app.replace(`#/dream/${journal.localId(key)}`)
     } catch (error) {
       // This device has no room: the draft stays as it is.
-      save.disabled = false
+      saving = false
       notKept(String(error))
     }
   }
