@@ -254,7 +254,7 @@ def _tags(read: Callable[[int, int], bytes]) -> dict[int, int]:
 
 def _upright(stored: Size, exif: bytes, xmp: bytes) -> Size:
     """By the orientation in Exif (2.32, 4.6.4), or where that has none, in XMP."""
-    exif = exif.removeprefix(_EXIF).removeprefix(_EXIF)  # it is seen twice, and where it should not be
+    exif = exif.removeprefix(_EXIF).removeprefix(_EXIF)  # some write it twice, or where none belongs
     orientation = _tags(lambda at, length: exif[at : at + length]).get(ORIENTATION)
     if orientation is None and (match := re.search(rb'tiff:Orientation(?:="|>)([0-9])', xmp)):
         orientation = int(match[1])

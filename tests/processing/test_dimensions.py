@@ -139,7 +139,7 @@ def exif_of(orientation: int, entries: int = 1) -> bytes:
     ids=["xmp", "xmp and exif", "cut", "named twice", "second block", "two segments", "no exif", "behind megabytes"],
 )
 def test_a_jpeg_is_turned_as_decoders_do(segments: list[bytes], size: dimensions.Size) -> None:
-    """By what real files were seen to have instead of one tidy Exif block."""
+    """Whatever it has instead of one tidy Exif block."""
     plain = photos.saved(photos.scene(48, 30), "JPEG")
     content = plain[:2] + b"".join(segments) + plain[2:]
     with Image.open(io.BytesIO(content)) as image:
@@ -257,7 +257,20 @@ def a_million_items() -> bytes:
         b"GIF89a\2\0\2\0\0\0\0!\xfe" + b"\1a" * 100_000,
         b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\x08\0\0\0\1\0\0\1\0\0" + b"ABCD\0\0\0\0" * 100_000,
     ],
-    ids=[*"segments exif fill backwards boxes huge-box items far-directory directory png gif webp".split()],
+    ids=[
+        "segments",
+        "exif",
+        "fill",
+        "backwards",
+        "boxes",
+        "huge box",
+        "items",
+        "far directory",
+        "directory",
+        "chunks of a PNG",
+        "blocks",
+        "chunks of a WebP",
+    ],
 )
 def test_what_has_no_end_is_given_up(content: bytes) -> None:
     """Chains that were made to keep a reader busy."""
