@@ -17,6 +17,7 @@ from msgspec import Meta
 
 PREFIX = "DREAMLOG_"
 DEFAULT_FILE = Path(__file__).with_name("config.yaml")
+VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 ORIGIN = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[^\s/?#@:\[\]\\,]+)(:(?P<port>[0-9]{1,5}))?")
 
 
@@ -95,7 +96,48 @@ class Mongodb:
 
 @dataclass(frozen=True, kw_only=True)
 class Storage:
-    backend: Literal["local"] = "local"
+    backend: Literal["local", "oss"] = "local"
+    endpoint: str = ""
+    cname: bool = False
+    region: Annotated[str, Meta(pattern="^[a-z0-9-]*$")] = ""
+    bucket: Annotated[str, Meta(pattern="^([a-z0-9][a-z0-9-]{1,61}[a-z0-9])?$")] = ""  # what OSS allows
+    prefix: Annotated[str, Meta(pattern="^([A-Za-z0-9_.-]+/)*$")] = "dreamlog/"
+    credentials: Literal["settings", "environment", "ecs_role"] = "settings"
+    access_key_id: Secret = NO_SECRET
+    access_key_secret: Secret = NO_SECRET
+    ecs_role: str = ""
+    signature: Literal["v4", "v1"] = "v4"
+    public_url: str = ""
+    addresses: Literal["signed", "public"] = "signed"
+    address_life: Annotated[float, Meta(ge=2, le=604_800)] = 172_800.0  # V4 allows a week
+    storage_class: Literal["Standard", "IA"] = "Standard"
+    encryption: Literal["", "AES256", "KMS"] = ""
+    connect_timeout: Seconds = 5.0
+    read_timeout: Seconds = 20.0
+    connections: Annotated[int, Meta(ge=1, le=256)] = 32
+    part_size: Annotated[int, Meta(ge=102_400, le=1_073_741_824)] = 4_194_304  # OSS takes none below 100 KiB
+
+    @property
+    def has_oss(self) -> bool:
+        """Is OSS set up, for new pictures or only to read and move older ones?"""
+        return self.backend == "oss" or bool(self.bucket)
+
+    def __post_init__(self) -> None:
+        mistakes = [
+            f"{name}: {url!r} is not of the form https://host or https://host:port"
+            for name, url in (("endpoint", self.endpoint), ("public_url", self.public_url))
+            if url and not _is_origin(url)
+        ]
+        if self.has_oss:
+            needed = ["endpoint", "bucket"]
+            needed += ["region"] if self.signature == "v4" else []
+            needed += ["access_key_id", "access_key_secret"] if self.credentials == "settings" else []
+            needed += ["ecs_role"] if self.credentials == "ecs_role" else []
+            mistakes += [f"{name}: OSS needs it" for name in needed if not getattr(self, name)]
+            if "-internal." in self.endpoint and not self.public_url:
+                mistakes.append("public_url: must be set, because browsers do not reach an internal endpoint")
+        if mistakes:
+            raise ConfigError(mistakes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +205,7 @@ def load(file: Path | None = None, environ: Mapping[str, str] = os.environ, **ov
     """
     mistakes: list[str] = []
     file = file or DEFAULT_FILE
-    values = _from_file(file, mistakes)
+    values = _from_file(file, environ, mistakes)
     for name, (where, value) in _from_environment(environ, mistakes).items():
         values[name] = (where, value)
     for name, value in overrides.items():
@@ -180,7 +222,7 @@ def load(file: Path | None = None, environ: Mapping[str, str] = os.environ, **ov
 Values = dict[str, tuple[str, Any]]  # section__name -> (where it was said, value)
 
 
-def _from_file(file: Path, mistakes: list[str]) -> Values:
+def _from_file(file: Path, environ: Mapping[str, str], mistakes: list[str]) -> Values:
     try:
         content = yaml.safe_load(file.read_text("utf-8")) or {}
     except OSError as error:
@@ -195,7 +237,9 @@ def _from_file(file: Path, mistakes: list[str]) -> Values:
     values: Values = {}
     for section, settings in content.items():
         if isinstance(settings, dict):
-            values.update({f"{section}__{name}": (f"{file.name}: {section}.{name}", v) for name, v in settings.items()})
+            for name, value in settings.items():
+                where = f"{file.name}: {section}.{name}"
+                values[f"{section}__{name}"] = (where, _from_variable(where, value, environ, mistakes))
         elif section in SECTIONS and settings is not None:
             mistakes.append(f"{file.name}: {section}: must be a section with settings below it")
         elif section not in SECTIONS and "__" in str(section):
@@ -203,6 +247,16 @@ def _from_file(file: Path, mistakes: list[str]) -> Values:
         elif section not in SECTIONS:
             values[str(section)] = (f"{file.name}: {section}", settings)
     return values
+
+
+def _from_variable(where: str, value: Any, environ: Mapping[str, str], mistakes: list[str]) -> Any:
+    """What `${NAME}` stands for; every other value is itself."""
+    match = VARIABLE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        return value
+    if match[1] not in environ:
+        mistakes.append(f"{where}: there is no variable {match[1]} in the environment")
+    return environ.get(match[1], "")
 
 
 def _from_environment(environ: Mapping[str, str], mistakes: list[str]) -> Values:

@@ -1,20 +1,15 @@
 """Dreamlog: builds the parts in order, wires them, serves, and drains. The one place that knows everything."""
 
 import asyncio
-import fcntl
-import hashlib
-import hmac
 import logging
 import os
-import secrets
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO
 
 import click
 from tornado.httpserver import HTTPServer
@@ -27,31 +22,32 @@ from handlers.access import Access
 from handlers.auth import Passwords
 from handlers.base import NothingHere
 from handlers.limits import Limits
+from handlers.pages import Web
 from handlers.routes import Parts, routes
 from handlers.subscribers import Subscribers
 from handlers.tokens import IN_THE_MAKING, Tokens
 from handlers.views import Address
-from processing.janitor import Janitor
+from processing.checks import findings
+from processing.janitor import Janitor, orphans
+from processing.mover import Mover, alone
 from processing.pipeline import Pipeline
 from processing.workers import Workers
 from storage.dreams import Dreams
-from storage.errors import Error
+from storage.errors import Error, Refused
+from storage.files import MARKS, StoredFiles
 from storage.jobs import Jobs
-from storage.local import LocalFiles
+from storage.keys import CannotStart, Keys
 from storage.model import Dream, Image
-from storage.mongo import Mongo
-from storage.mongod import Mongod, MongodFailed, MongodMissing
+from storage.mongod import MongodFailed, MongodMissing
+from storage.opened import local_files, opened_database, opened_files
 from storage.staging import Staging
 from storage.turns import Turns
 from storage.users import Users
 
+STORAGE_TIMEOUT = 5.0  # seconds that a storage may hold up the start
 WEBSOCKET_LIMIT = 256 * 1024  # bytes at which Tornado cuts a message off; websocket.max_message is refused politely
 
 log = logging.getLogger("dreamlog")
-
-
-class CannotStart(Exception):
-    """The message says what is in the way, and what to do."""
 
 
 class Drain:
@@ -81,13 +77,10 @@ async def serving(settings: Config, drain: Drain) -> AsyncIterator[str]:
     The stack is left in reverse, and that is the order of a stop: HTTP, pipeline, workers, files, database.
     """
     async with AsyncExitStack() as stack:
-        keys = Keys(settings)
-        stack.enter_context(keys)
-        uri = settings.mongodb.uri.value
-        if not uri:
-            uri = (await stack.enter_async_context(Mongod(settings.data / "mongodb"))).uri
-        mongo = await stack.enter_async_context(Mongo(uri, settings.mongodb.database))
-        files = LocalFiles(settings.data / "media", secret=keys.derived("media addresses"))
+        keys = stack.enter_context(Keys(settings, opens=("local", "oss") if settings.storage.has_oss else ("local",)))
+        mongo = await stack.enter_async_context(opened_database(settings, keys))
+        files = await stack.enter_async_context(opened_files(settings, keys))
+        await tried(files)
         staging = Staging(settings.data / "staging")
         addresses = addressing(files.url)
         subscribers = Subscribers(
@@ -118,6 +111,8 @@ async def serving(settings: Config, drain: Drain) -> AsyncIterator[str]:
             drain_left=drain.left,
         )
         await asyncio.gather(users.indexes(), dreams.indexes(), jobs.indexes())
+        if "oss" not in files.stores and await jobs.has_folder(MARKS["oss"]):
+            raise CannotStart("There are still pictures on OSS, and storage.bucket is not set: nobody could see them.")
         tokens = Tokens(
             keys.secret,
             access_lifetime=settings.auth.access_lifetime,
@@ -151,6 +146,7 @@ async def serving(settings: Config, drain: Drain) -> AsyncIterator[str]:
             dreams=dreams,
             jobs=jobs,
             files=files,
+            local=local_files(settings, keys),
             staging=staging,
             subscribers=subscribers,
             addresses=addresses,
@@ -161,6 +157,7 @@ async def serving(settings: Config, drain: Drain) -> AsyncIterator[str]:
                 "storage": storage_answers,
                 "workers": workers.answers,
             },
+            web=Web(Path(__file__).with_name("web")),
         )
         application = Application(
             routes(settings, parts),
@@ -170,6 +167,17 @@ async def serving(settings: Config, drain: Drain) -> AsyncIterator[str]:
             websocket_max_message_size=WEBSOCKET_LIMIT,
         )
         yield await stack.enter_async_context(listening(application, settings, access, subscribers, drain))
+
+
+async def tried(files: StoredFiles) -> None:
+    """A storage that refuses us stops the start; for one that is only away the pictures wait."""
+    try:
+        async with asyncio.timeout(STORAGE_TIMEOUT):
+            await files.check()
+    except Refused:
+        raise
+    except (Error, TimeoutError) as error:
+        log.warning("pictures wait for their storage: %s", error or f"no answer within {STORAGE_TIMEOUT:.0f} s")
 
 
 @asynccontextmanager
@@ -207,49 +215,6 @@ def addressing(url: Callable[[str], str]) -> Callable[[str], Address]:
         return address
 
     return addresses
-
-
-class Keys:
-    """The data folder, locked for this process, and what it keeps: the secret, and this installation's name."""
-
-    def __init__(self, settings: Config) -> None:
-        self._data = settings.data
-        self._configured = settings.auth.secret.value
-        self._lock: IO[bytes] | None = None
-
-    def __enter__(self) -> "Keys":
-        try:
-            self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = (self._data / "lock").open("ab")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise CannotStart(f"Another Dreamlog is running on {self._data}.") from error
-        except OSError as error:
-            raise CannotStart(f"The data folder {self._data} cannot be used: {error.strerror}.") from error
-        self.secret = (self._configured or self._kept("secret")).encode()
-        self.server = self._kept("server")[:16]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._lock is not None:
-            self._lock.close()
-
-    def derived(self, purpose: str) -> bytes:
-        """A key of its own for each purpose, so that no signature serves twice."""
-        return hmac.digest(self.secret, purpose.encode(), hashlib.sha256)
-
-    def _kept(self, name: str) -> str:
-        """The text in the file, made at the first start; a half-written one is never seen."""
-        path = self._data / name
-        if not path.exists():
-            beside = path.with_suffix(".part")
-            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(secrets.token_hex(32))
-                file.flush()
-                os.fsync(file.fileno())
-            beside.rename(path)
-        return path.read_text().strip()
 
 
 def log_request(handler: RequestHandler) -> None:
@@ -300,17 +265,121 @@ def cli() -> None:
     """Dreamlog, a journal for dreams and their pictures."""
 
 
+a_file = click.Path(path_type=Path, dir_okay=False)
+config_option = click.option("--config", "file", type=a_file, help="Settings [config.yaml].")
+data_option = click.option("--data", help="Folder for everything that must survive [data].")
+
+
 @cli.command("run")
-@click.option("--config", "file", type=click.Path(path_type=Path, dir_okay=False), help="Settings [config.yaml].")
+@config_option
 @click.option("--host", help="Address to listen on [server.host].")
 @click.option("--port", type=int, help="Port to listen on [server.port].")
-@click.option("--data", help="Folder for everything that must survive [data].")
+@data_option
 def run_command(file: Path | None, host: str | None, port: int | None, data: str | None) -> None:
     """Serve until SIGTERM or Ctrl-C."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    with told():
+        asyncio.run(run(config.load(file, server__host=host, server__port=port, data=data)))
+
+
+@cli.command("check")
+@config_option
+@data_option
+def check_command(file: Path | None, data: str | None) -> None:
+    """Try the settings, the database, the workers and the storage; exit code 1 when any of them fails."""
+
+    async def check(settings: Config) -> bool:
+        all_good = True
+        with Keys(settings, beside=True) as keys:
+            async for found in findings(settings, keys):
+                click.echo(f"{'ok  ' if found.good else 'FAIL'}  {found.part:<16} {found.said}")
+                all_good &= found.good
+        return all_good
+
+    with told():
+        settings = config.load(file, data=data)
+        click.echo(
+            f"ok    {'settings':<16} of {file or config.DEFAULT_FILE} and the environment, with data in {settings.data}"
+        )
+        sys.exit(0 if asyncio.run(check(settings)) else 1)
+
+
+@cli.command("move-media")
+@click.option("--to", required=True, type=click.Choice(["local", "oss"]), help="The storage in which they are to be.")
+@config_option
+@data_option
+def move_command(to: str, file: Path | None, data: str | None) -> None:
+    """Move the pictures that are elsewhere, also while the server runs; stopped, it goes on when called again."""
+    with told():
+        mover = asyncio.run(move_media(config.load(file, data=data), to))
+    if mover.problems:
+        click.echo("\n".join(["These stay where they are:", *(f"  {problem}" for problem in mover.problems)]))
+        sys.exit(1)
+
+
+async def move_media(settings: Config, to: str) -> Mover:
+    async with beside(settings) as (keys, jobs, files):
+        if to not in files.stores or (keys.running and to not in keys.running):
+            whose = "the settings" if to not in files.stores else "the running server: restart it"
+            raise CannotStart(f"OSS is not set up in {whose}. See storage in config.yaml.")
+        if settings.storage.backend != to:
+            click.echo(f"New pictures still go to {settings.storage.backend}, as storage.backend says.")
+        seen: set[str | None] = set()
+        with alone(settings.data / "moving") as folder:
+            mover = Mover(jobs=jobs, files=files, to=to, folder=folder)
+            # Again for those that were completed meanwhile, until there are none.
+            while sets := [each for each in await mover.waiting() if each[1].folder not in seen]:
+                seen |= {image.folder for _, image in sets}
+                with click.progressbar(length=len(sets), label="Moving", show_pos=True) as bar:
+                    await mover.move(sets, lambda: bar.update(1))
+        click.echo(f"{mover.images} images moved to {to}.")
+        if mover.images:
+            days = files.life / 86_400
+            click.echo(f"The server removes their old files in {days:.1f} days, when no address of them is in use.")
+    return mover
+
+
+@cli.command("orphans")
+@click.option("--delete", is_flag=True, help="Remove them; without it they are only named.")
+@click.option("--older-than", default=24.0, show_default=True, help="Hours; younger files may be on their way.")
+@config_option
+@data_option
+def orphans_command(delete: bool, older_than: float, file: Path | None, data: str | None) -> None:
+    """Find stored files that no dream names, as a kill in the wrong moment may leave."""
+    with told():
+        asyncio.run(remove_orphans(config.load(file, data=data), delete=delete, hours=older_than))
+
+
+async def remove_orphans(settings: Config, *, delete: bool, hours: float) -> None:
+    count = 0
+    async with beside(settings) as (_, jobs, files), AsyncExitStack() as stack:
+        if delete:
+            stack.enter_context(alone(settings.data / "moving"))
+        async for keys in orphans(jobs, files, older_than=3600 * hours):
+            count += len(keys)
+            for key in keys:
+                click.echo(key)
+            if delete:
+                await files.delete(keys)
+    click.echo(f"{count} files belong to no dream" + (", and were removed." if delete else "; --delete removes them."))
+
+
+@asynccontextmanager
+async def beside(settings: Config) -> AsyncIterator[tuple[Keys, Jobs, StoredFiles]]:
+    """What a command works with, whether a server runs on the same data or not."""
+    with Keys(settings, beside=True) as keys:
+        async with opened_database(settings, keys) as mongo, opened_files(settings, keys) as files:
+            # The running server tells nobody of what is changed here; addresses given out stay good meanwhile.
+            jobs = Jobs(mongo.database, changed=lambda *_: None, turns=Turns())
+            await jobs.indexes()
+            yield keys, jobs, files
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """What keeps a command from its work ends it with plain words, and exit code 1."""
     try:
-        settings = config.load(file, server__host=host, server__port=port, data=data)
-        asyncio.run(run(settings))
+        yield
     except ConfigError as error:
         raise click.ClickException(
             "These settings have mistakes:\n" + "\n".join(f"  {m}" for m in error.mistakes)

@@ -19,7 +19,7 @@ from tornado.web import HTTPError, RequestHandler, stream_request_body
 from handlers.access import Access
 from handlers.forms import Invalid
 from handlers.tokens import Caller, InvalidToken, Tokens
-from storage.errors import Conflict, Error, NoSpace, NotFound, Unavailable
+from storage.errors import Conflict, Error, NoSpace, NotFound, Refused, Unavailable
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ STALL = 60.0  # seconds without a byte after which a sender is given up
 
 UNKNOWN = 1 << 62  # length of a body that does not say its length
 
-STATUSES: dict[type[Error], int] = {NotFound: 404, Conflict: 409, NoSpace: 507, Unavailable: 503}
+STATUSES: dict[type[Error], int] = {NotFound: 404, Conflict: 409, NoSpace: 507, Unavailable: 503, Refused: 503}
 
 
 class Problem(Exception):

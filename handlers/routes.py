@@ -14,11 +14,12 @@ from handlers.health import Check, HealthHandler, ReadyHandler
 from handlers.images import ImageHandler, ImagesHandler, OriginalHandler, RetryHandler
 from handlers.limits import Limits
 from handlers.media import MediaHandler
+from handlers.pages import PageHandler, Web
 from handlers.subscribers import Subscribers
 from handlers.tokens import Tokens
 from handlers.websocket import DreamSocket
 from storage.dreams import Dreams
-from storage.files import Files
+from storage.files import StoredFiles
 from storage.jobs import Jobs
 from storage.local import LocalFiles
 from storage.staging import Staging
@@ -36,12 +37,14 @@ class Parts:
     users: Users
     dreams: Dreams
     jobs: Jobs
-    files: Files
+    files: StoredFiles
+    local: LocalFiles
     staging: Staging
     subscribers: Subscribers
     addresses: Addresses
     signed_out: SignedOut
     checks: Mapping[str, Check]
+    web: Web
 
 
 def routes(config: Config, p: Parts) -> list[url]:
@@ -59,8 +62,9 @@ def routes(config: Config, p: Parts) -> list[url]:
         "subscribers": p.subscribers,
         "settings": config.websocket,
     }
+    page = {"web": p.web, "pictures": p.files.origins}
     image = r"/api/dreams/([^/]+)/images/(\d{1,9})"
-    rows = [
+    return [
         url(r"/api/auth/register", Register, {**signing_in, "registration_open": config.auth.registration == "open"}),
         url(r"/api/auth/login", Login, signing_in),
         url(r"/api/auth/refresh", Refresh, accounts),
@@ -74,9 +78,8 @@ def routes(config: Config, p: Parts) -> list[url]:
         url(image + r"/retry", RetryHandler, {**shown, "jobs": p.jobs}),
         url(image + r"/original", OriginalHandler, {**dreams, "files": p.files, "staging": p.staging}),
         url(r"/ws/dream-images(?:/([^/]+)?/?)?", DreamSocket, socket),
+        url(r"/media/(.+)", MediaHandler, {"files": p.local}),
         url(r"/healthz", HealthHandler),
         url(r"/readyz", ReadyHandler, {"checks": p.checks}),
+        url(r"/(|sw\.js|manifest\.webmanifest|robots\.txt|web/.+)", PageHandler, page),
     ]
-    if isinstance(p.files, LocalFiles):
-        rows.append(url(r"/media/(.+)", MediaHandler, {"files": p.files}))
-    return rows

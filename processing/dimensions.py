@@ -4,17 +4,28 @@ Pure: it must not know how a picture is decoded. Every device can so show the pi
 is being processed. What a file says may be wrong; what was decoded has the last word.
 """
 
+import re
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import BinaryIO
 
 Size = tuple[int, int]
 
-STEPS = 512  # segments, chunks, boxes or tags that are looked at, at most: some are made to have no end
-EXIF_BYTES = 65536  # of an Exif block that are read; in a JPEG it cannot have more
+MOST = 2**31 - 1  # pixels of a side, as in PNG (7.1, integers); what says more is no picture in any format
+# Segments, chunks, boxes, items or tags that are looked at, at most: some are made to have no end. Enough for 64 MB of
+# a JPEG's segments, 8 MB of a PNG in libpng's chunks of 8 KiB, and a HEIC of 100 megapixels in tiles of 512 x 512.
+STEPS = 1024
+METADATA_BYTES = 65536  # of Exif, and of XMP, that are read; a segment of a JPEG cannot have more
 BOX_BYTES = 1 << 20  # of a HEIC's or AVIF's description; a picture of hundreds of tiles needs some ten thousand
 ORIENTATION = 0x0112
 LYING = (5, 6, 7, 8)  # the orientations in which the upright picture's width is the stored one's height
+
+_EXIF = b"Exif\0\0"
+_XMP = b"http://ns.adobe.com/xap/1.0/\0"
+_XMP_IN_PNG = b"XML:com.adobe.xmp\0\0"  # the second zero says that it is not compressed
+_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
+_NUMBERS = {3: "H", 4: "I", 8: "h", 9: "i"}  # TIFF 6.0, section 2: SHORT, LONG, SSHORT, SLONG
 
 
 class _Unreadable(Exception):
@@ -24,47 +35,59 @@ class _Unreadable(Exception):
 def size(file: BinaryIO, format: str) -> Size | None:
     """Upright width and height in pixels of a `format`, as `formats.sniff` names it; None: it does not tell.
 
-    Never raises for what the file contains. Reads a bounded part of it, and seeks over the rest.
+    Never raises for what the file contains. On each level of a format it takes at most `STEPS` steps, each a few reads
+    of a few bytes; beside these it reads `METADATA_BYTES` twice or `BOX_BYTES` once, and seeks over the rest.
     """
+    read = _READERS[format]
     try:
-        width, height = _READERS[format](file)
-    except (_Unreadable, struct.error, OverflowError, ValueError, OSError):
+        width, height = read(file)
+    except (_Unreadable, struct.error, KeyError, OverflowError, ValueError, OSError):
         return None
-    return (width, height) if width > 0 and height > 0 else None
+    return (width, height) if 0 < width <= MOST and 0 < height <= MOST else None
 
 
 def _jpeg(file: BinaryIO) -> Size:
-    """ITU T.81, B.1.1: segments, each with its length; the frame header (SOF) has the size."""
-    orientation, at = 1, 2
+    """ITU T.81, B.1.1: segments, each with its length, up to the scan (SOS); the frame header (SOF) has the size."""
+    found: Size | None = None
+    exif, xmp, at = b"", (0, 0), 2
     for _ in range(STEPS):
-        mark, kind = _read(file, at, 2)
+        mark, kind, length = struct.unpack(">BBH", _read(file, at, 4))
         if mark != 0xFF:
             raise _Unreadable
         if kind == 0xFF:  # a fill byte
             at += 1
             continue
-        length = _number(file, at + 2, ">H")
-        if kind == 0xE1 and orientation == 1 and _read(file, at + 4, 6) == b"Exif\0\0":
-            orientation = _orientation(_some(file, at + 10, length - 8))
-        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
+        if kind == 0xDA and found is not None:
+            return _upright(found, exif, _some(file, *xmp))
+        if kind == 0xE1:
+            name = _some(file, at + 4, min(length - 2, len(_XMP)))
+            if name.startswith(_EXIF):  # a long one goes on in the next segment
+                exif += _some(file, at + 10, min(length - 8, METADATA_BYTES - len(exif)))
+            elif name == _XMP:
+                xmp = at + 4 + len(_XMP), length - 2 - len(_XMP)
+        elif 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
             height, width = struct.unpack(">HH", _read(file, at + 5, 4))
-            return _upright((width, height), orientation)
+            found = width, height
         at += 2 + length
     raise _Unreadable
 
 
 def _png(file: BinaryIO) -> Size:
-    """PNG, third edition, 11.2.2 IHDR and 11.3.3.3 eXIf."""
+    """PNG, third edition, 11.2 and 11.3: IHDR; eXIf and iTXt (XMP) may also stand behind the picture."""
     found: Size = struct.unpack(">II", _read(file, 16, 8))
-    at = 8
+    exif, xmp, at = (0, 0), (0, 0), 8
     for _ in range(STEPS):
-        length, kind = struct.unpack(">I4s", _read(file, at, 8))
-        if kind == b"eXIf":
-            return _upright(found, _orientation(_some(file, at + 8, length)))
-        if kind in (b"IDAT", b"IEND"):
+        head = _some(file, at, 8)
+        kind = head[4:]
+        if len(head) < 8 or kind == b"IEND":
             break
+        length = int.from_bytes(head[:4], "big")
+        if kind == b"eXIf":
+            exif = at + 8, length
+        elif kind == b"iTXt" and _some(file, at + 8, len(_XMP_IN_PNG)) == _XMP_IN_PNG:
+            xmp = at + 8, length
         at += 12 + length
-    return found
+    return _upright(found, _some(file, *exif), _some(file, *xmp))
 
 
 def _webp(file: BinaryIO) -> Size:
@@ -79,20 +102,41 @@ def _webp(file: BinaryIO) -> Size:
     if kind != b"VP8X":
         raise _Unreadable
     canvas = int.from_bytes(head[4:7], "little") + 1, int.from_bytes(head[7:10], "little") + 1
-    if head[0] & 0x08:  # there is an Exif chunk, behind the frames
-        at = 12
-        for _ in range(STEPS):
-            chunk, length = struct.unpack("<4sI", _read(file, at, 8))
-            if chunk == b"EXIF":
-                return _upright(canvas, _orientation(_some(file, at + 8, length).removeprefix(b"Exif\0\0")))
-            at += 8 + length + length % 2
-    return canvas
+    # Metadata stands behind the frames, and counts only where it is announced.
+    announced = {name for name, flag in ((b"EXIF", 0x08), (b"XMP ", 0x04)) if head[0] & flag}
+    places: dict[bytes, tuple[int, int]] = {}
+    at = 12
+    for _ in range(STEPS):
+        chunk = _some(file, at, 8)
+        if len(chunk) < 8 or announced <= places.keys():
+            break
+        kind, length = chunk[:4], int.from_bytes(chunk[4:], "little")
+        if kind in announced:
+            places.setdefault(kind, (at + 8, length))
+        at += 8 + length + length % 2
+    exif, xmp = (_some(file, *places.get(name, (0, 0))) for name in (b"EXIF", b"XMP "))
+    return _upright(canvas, exif, xmp)
 
 
 def _gif(file: BinaryIO) -> Size:
-    """GIF89a, 18: the logical screen."""
-    found: Size = struct.unpack("<HH", _read(file, 6, 4))
-    return found
+    """GIF89a, 18 and 20: the logical screen; a first frame that reaches beyond it makes it larger, as in decoders."""
+    width, height, flags = struct.unpack("<HHB", _read(file, 6, 5))
+    at = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+    inside = False  # an extension: a chain of blocks, the last one empty
+    for _ in range(STEPS):
+        first = _read(file, at, 1)
+        if inside:
+            inside = first != b"\0"
+            at += 1 + first[0]
+        elif first == b"!":
+            inside = True
+            at += 2
+        elif first == b",":
+            left, top, wide, high = struct.unpack("<4H", _read(file, at + 1, 8))
+            return max(width, left + wide), max(height, top + high)
+        else:
+            break
+    return width, height
 
 
 def _bmp(file: BinaryIO) -> Size:
@@ -106,42 +150,51 @@ def _bmp(file: BinaryIO) -> Size:
 
 def _tiff(file: BinaryIO) -> Size:
     """TIFF 6.0, section 2: the first directory."""
-    tags = _tags(lambda at, length: _read(file, at, length))
-    return _upright((tags.get(0x0100, 0), tags.get(0x0101, 0)), tags.get(ORIENTATION, 1))
+    tags = _tags(lambda at, length: _some(file, at, length))
+    stored = tags.get(0x0100, 0), tags.get(0x0101, 0)
+    return stored[::-1] if tags.get(ORIENTATION) in LYING else stored
 
 
 def _heif(file: BinaryIO) -> Size:
-    """ISO 23008-12: size (`ispe`, `clap`) and turns (`irot`) of the primary item; decoders turn by these, not Exif."""
-    for kind, at, end in _boxes(file, 0, 1 << 62):
-        if kind == b"meta":
-            if end - at > BOX_BYTES:
+    """ISO 23008-12, 6.5: as encoded (`ispe`), cut (`clap`) and turned (`irot`) in turn; decoders ignore Exif here."""
+    return _shown(_properties(file))
+
+
+def _avif(file: BinaryIO) -> Size:
+    """As HEIC, but not cut: libavif leaves that to its caller, and Pillow does not do it."""
+    return _shown([(kind, body) for kind, body in _properties(file) if kind != b"clap"])
+
+
+def _shown(properties: list[tuple[bytes, bytes]]) -> Size:
+    width, height = struct.unpack_from(">4x2I", dict(properties)[b"ispe"])
+    for kind, body in properties:
+        if kind == b"clap":  # codecs have whole blocks, so what is encoded may be larger than the picture
+            wide, over, high, under = struct.unpack(">4I", body)
+            if not over or not under:
                 raise _Unreadable
-            return _primary(file, at + 4, end)
-    raise _Unreadable
+            # Rounded, as libheif does.
+            width, height = (wide + over // 2) // over, (high + under // 2) // under
+        elif kind == b"irot" and body and body[0] & 1:  # an odd number of quarter turns
+            width, height = height, width
+    return width, height
 
 
-def _primary(file: BinaryIO, at: int, end: int) -> Size:
-    boxes = {kind: (start, stop) for kind, start, stop in _boxes(file, at, end)}
-    start, _ = boxes.get(b"pitm", (0, 0))
-    item = _number(file, start + 4, ">I" if _read(file, start, 1)[0] else ">H")
-    properties = {kind: (start, stop) for kind, start, stop in _boxes(file, *boxes.get(b"iprp", (0, 0)))}
-    known = list(_boxes(file, *properties.get(b"ipco", (0, 0))))
-    found: Size | None = None
-    turned = False
-    for index in _associated(file, item, *properties.get(b"ipma", (0, 0))):
-        if not 1 <= index <= len(known):
-            continue
-        kind, start, _ = known[index - 1]
-        if kind == b"ispe":
-            found = struct.unpack(">II", _read(file, start + 4, 8))
-        elif kind == b"clap":  # a part of what was encoded, which comes in whole blocks
-            width, over, height, under = struct.unpack(">4I", _read(file, start, 16))
-            found = width // max(1, over), height // max(1, under)
-        elif kind == b"irot":
-            turned = bool(_read(file, start, 1)[0] & 1)
-    if found is None:
+def _properties(file: BinaryIO) -> list[tuple[bytes, bytes]]:
+    """Kind and first 16 bytes of each property of the primary item, in the order in which they apply."""
+    at, end = next(((at, end) for kind, at, end in _boxes(file, 0, 1 << 62) if kind == b"meta"), (0, 0))
+    if not at or end - at > BOX_BYTES:
         raise _Unreadable
-    return found[::-1] if turned else found
+    boxes = _inside(file, at + 4, end)
+    start, _ = boxes[b"pitm"]
+    item = _number(file, start + 4, ">I" if _read(file, start, 1)[0] else ">H")
+    parts = _inside(file, *boxes[b"iprp"])
+    known = list(_boxes(file, *parts[b"ipco"]))
+    found = [known[index - 1] for index in _associated(file, item, *parts[b"ipma"]) if 1 <= index <= len(known)]
+    return [(kind, _some(file, start, min(stop - start, 16))) for kind, start, stop in found]
+
+
+def _inside(file: BinaryIO, at: int, end: int) -> dict[bytes, tuple[int, int]]:
+    return {kind: (start, stop) for kind, start, stop in _boxes(file, at, end)}
 
 
 def _associated(file: BinaryIO, item: int, at: int, end: int) -> Iterator[int]:
@@ -151,7 +204,7 @@ def _associated(file: BinaryIO, item: int, at: int, end: int) -> Iterator[int]:
         raise _Unreadable
     version, wide = data[0], data[3] & 1
     count, place = int.from_bytes(data[4:8], "big"), 8
-    for _ in range(min(count, len(data))):
+    for _ in range(min(count, STEPS)):
         length = 4 if version else 2
         this, number = int.from_bytes(data[place : place + length], "big"), data[place + length : place + length + 1]
         place += length + 1
@@ -182,36 +235,29 @@ def _boxes(file: BinaryIO, at: int, end: int) -> Iterator[tuple[bytes, int, int]
         at = stop
 
 
-def _orientation(exif: bytes) -> int:
-    """Exif 2.32, 4.6.4: 1 to 8; 1 where it is not told."""
-
-    def read(at: int, length: int) -> bytes:
-        if at + length > len(exif):
-            raise _Unreadable
-        return exif[at : at + length]
-
-    try:
-        return _tags(read).get(ORIENTATION, 1)
-    except (_Unreadable, struct.error):
-        return 1
-
-
 def _tags(read: Callable[[int, int], bytes]) -> dict[int, int]:
-    """The single SHORT and LONG numbers of the first directory."""
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(read(0, 4))
-    if order is None:
-        raise _Unreadable
-    at = struct.unpack(order + "I", read(4, 4))[0]
+    """The whole numbers in the first directory (TIFF 6.0, section 2); of one that is cut, those before the cut."""
     tags: dict[int, int] = {}
-    for n in range(min(STEPS, struct.unpack(order + "H", read(at, 2))[0])):
-        tag, kind, count = struct.unpack(order + "HHI", read(at + 2 + 12 * n, 8))
-        if count == 1 and kind in (3, 4):
-            value = read(at + 10 + 12 * n, 4)
-            tags[tag] = struct.unpack(order + "H", value[:2])[0] if kind == 3 else struct.unpack(order + "I", value)[0]
+    order = _ORDERS.get(read(0, 4))
+    if order is None:
+        return tags
+    with suppress(struct.error):
+        (at,) = struct.unpack(order + "I", read(4, 4))
+        (entries,) = struct.unpack(order + "H", read(at, 2))
+        for n in range(min(STEPS, entries)):
+            tag, kind, count, value = struct.unpack(order + "HHI4s", read(at + 2 + 12 * n, 12))
+            number = order + _NUMBERS.get(kind, "")
+            if 0 < count * struct.calcsize(number) <= len(value):  # else the value stands elsewhere
+                tags.setdefault(tag, struct.unpack_from(number, value)[0])
     return tags
 
 
-def _upright(stored: Size, orientation: int) -> Size:
+def _upright(stored: Size, exif: bytes, xmp: bytes) -> Size:
+    """By the orientation in Exif (2.32, 4.6.4), or where that has none, in XMP."""
+    exif = exif.removeprefix(_EXIF).removeprefix(_EXIF)  # some write it twice, or where none belongs
+    orientation = _tags(lambda at, length: exif[at : at + length]).get(ORIENTATION)
+    if orientation is None and (match := re.search(rb'tiff:Orientation(?:="|>)([0-9])', xmp)):
+        orientation = int(match[1])
     return stored[::-1] if orientation in LYING else stored
 
 
@@ -229,9 +275,9 @@ def _read(file: BinaryIO, at: int, length: int) -> bytes:
 
 
 def _some(file: BinaryIO, at: int, length: int) -> bytes:
-    """As many of these bytes as there are, and as an Exif block may have."""
+    """As many of these bytes as there are, and as are read at most."""
     file.seek(at)
-    return file.read(max(0, min(length, EXIF_BYTES)))
+    return file.read(max(0, min(length, METADATA_BYTES)))
 
 
 _READERS: dict[str, Callable[[BinaryIO], Size]] = {
@@ -242,5 +288,5 @@ _READERS: dict[str, Callable[[BinaryIO], Size]] = {
     "BMP": _bmp,
     "TIFF": _tiff,
     "HEIF": _heif,
-    "AVIF": _heif,
+    "AVIF": _avif,
 }

@@ -1,21 +1,25 @@
-"""Removes the files that dreams have let go of, and uploads that never became a dream.
+"""Removes the files that dreams have let go of, and uploads that never became a dream; finds those that nobody named.
 
 It must not know why they were let go.
 """
 
 import asyncio
 import logging
+import time
+from collections.abc import AsyncIterator
 from typing import Self
 
 from storage.errors import Error
-from storage.files import Files
+from storage.files import Files, StoredFiles
 from storage.jobs import Jobs
 from storage.model import Dream, Image
 from storage.staging import Staging
 
 EVERY = 3600.0  # seconds between rounds without a wake
 UPLOAD_LIFE = 86_400.0  # seconds after which an upload that belongs to no dream is no longer on its way
+BATCH = 500  # folders that the database is asked about at once
 PAUSE = 5.0  # seconds before a database or storage that is away is asked again
+LONGEST_PAUSE = 60.0  # to which that grows
 
 log = logging.getLogger("dreamlog.janitor")
 
@@ -46,6 +50,7 @@ class Janitor:
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
+        pause = PAUSE
         while True:
             try:
                 async with asyncio.timeout(EVERY):
@@ -55,9 +60,11 @@ class Janitor:
             self._woken.clear()
             try:
                 await self._round()
+                pause = PAUSE
             except Error as error:
                 log.warning("files are left to remove: %s", error)
-                await asyncio.sleep(PAUSE)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
                 self._woken.set()
             except Exception:  # a janitor that ended would let the disk fill up
                 log.exception("unexpected")
@@ -75,3 +82,24 @@ class Janitor:
             self._staging.remove(image.staged)
         if image.keys and not await self._jobs.is_shared(dream.owner, image):
             await self._files.delete(image.keys)
+
+
+async def orphans(jobs: Jobs, files: StoredFiles, *, older_than: float) -> AsyncIterator[list[str]]:
+    """Keys that no dream names, some at a time; of files put `older_than` seconds ago or more.
+
+    Younger ones may be on their way: a file that is moved to another storage is there before its dream says so.
+    """
+    folders: dict[str, list[str]] = {}
+    async for key, at in files.scan():
+        if at <= time.time() - older_than:
+            folders.setdefault(key.rpartition("/")[0], []).append(key)
+        if len(folders) == BATCH:
+            yield await _unnamed(jobs, folders)
+            folders = {}
+    yield await _unnamed(jobs, folders)
+
+
+async def _unnamed(jobs: Jobs, folders: dict[str, list[str]]) -> list[str]:
+    # A folder that nobody names any more is never named again, so what is found stays true.
+    named = await jobs.named(folders)
+    return [key for folder, keys in folders.items() if folder not in named for key in keys]

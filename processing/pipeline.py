@@ -5,12 +5,14 @@ The queue is the database; what is in memory here are hints. It must not know HT
 
 import asyncio
 import logging
+import random
 import secrets
 import shutil
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -19,7 +21,7 @@ from processing import formats
 from processing.render import RECIPE, SIZES, Order, Refused, Rendered
 from processing.workers import WorkerDied, Workers
 from storage.errors import Error, NoSpace, Unavailable
-from storage.files import Files
+from storage.files import StoredFiles
 from storage.jobs import LEASE, Jobs
 from storage.model import Image, Job, Variant, next_pause
 from storage.staging import Staging
@@ -27,10 +29,15 @@ from storage.staging import Staging
 T = TypeVar("T")
 
 RESCAN = 15.0  # seconds between looks for work that no hint told of: leases that ran out, pauses that ended
-STORING = 8  # images whose files are on their way to the storage, beside those that are rendered
+STORING = 4  # images of each worker on their way to the storage, as it renders 3 while a slow one takes 0.2 s for each
 PAUSE = 1.0  # seconds before a database or storage that is away is asked again
+LONGEST_PAUSE = 15.0  # to which that grows for a storage
 
 log = logging.getLogger("dreamlog.image")
+
+
+class TakenAway(Exception):
+    """The job is not ours any more: its image or dream was deleted."""
 
 
 class Pipeline:
@@ -41,7 +48,7 @@ class Pipeline:
         *,
         jobs: Jobs,
         workers: Workers,
-        files: Files,
+        files: StoredFiles,
         staging: Staging,
         settings: Images,
         server: str,
@@ -63,7 +70,7 @@ class Pipeline:
         self._waiting: dict[str, None] = {}  # owners who may have an image in line, the next to be served first
         self._woken = asyncio.Event()
         self._rendering = asyncio.Semaphore(workers.count)
-        self._storing = asyncio.Semaphore(STORING)
+        self._storing = asyncio.Semaphore(max(8, STORING * workers.count))
         self._in_hand: dict[asyncio.Task[None], Job] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -154,20 +161,21 @@ class Pipeline:
 
     async def _process(self, job: Job) -> None:
         """Has one room for rendering, until the image's files are about to be stored."""
-        folder = self._folder / secrets.token_hex(16)  # also the beginning of its keys: unguessable
+        keys = self._files.new_folder()
+        folder = self._folder / keys.rpartition("/")[2]
         started = time.monotonic()
         with ExitStack() as room:
             room.callback(self._rendering.release)
             try:
                 folder.mkdir(mode=0o700)
-                image = await self._made(job, folder)
+                image = await self._made(job, folder, keys)
                 if isinstance(image, str):
                     await self._failed(job, image)
                     return
                 rendered = time.monotonic()
                 async with self._storing:
                     room.close()
-                    if await self._store(job, image, folder):
+                    if await self._store(job, image, folder if image.folder == keys else None):
                         log.info(
                             "dream=%s image=%d attempt=%d %s %sx%s %d bytes: rendered in %.3f s, stored in %.3f s",
                             *(job.dream.id, job.image.id, job.image.attempt, image.format, image.width, image.height),
@@ -183,8 +191,8 @@ class Pipeline:
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    async def _made(self, job: Job, folder: Path) -> Image | str:
-        """The image with its variants named, or the code of what went wrong."""
+    async def _made(self, job: Job, folder: Path, keys: str) -> Image | str:
+        """The image with its variants named below `keys`, or the code of what went wrong."""
         image = job.image
         assert image.staged is not None, "an image keeps its upload until it is completed"
         equal = await _persistently(lambda: self._jobs.equal_image(job.dream.owner, image, self._recipe))
@@ -211,47 +219,54 @@ class Pipeline:
         if isinstance(result, Refused):
             log.info("dream=%s image=%d: refused: %s", job.dream.id, image.id, result.detail)
             return result.code
-        return self._named(image, result, folder.name)
+        return self._named(image, result, keys)
 
     def _named(self, image: Image, rendered: Rendered, folder: str) -> Image:
         variants = {
             name: Variant(f"{folder}/{variant.file}", variant.type, variant.width, variant.height, variant.bytes)
             for name, variant in rendered.variants.items()
         }
-        original = f"{folder}/original.{formats.EXTENSIONS[image.format]}" if self._settings.keep_originals else None
+        # Whoever has a picture's address must not be able to guess that of its original.
+        name = f"{folder}/original-{secrets.token_hex(16)}.{formats.EXTENSIONS[image.format]}"
         return replace(
             image,
             recipe=self._recipe,
             folder=folder,
             variants=variants,
-            original=original,
+            original=name if self._settings.keep_originals else None,
             width=rendered.width,
             height=rendered.height,
             animated=rendered.animated,
             placeholder=rendered.placeholder,
         )
 
-    async def _store(self, job: Job, image: Image, folder: Path) -> bool:
-        """Name the files in the dream, store them, say so. A job that was taken away meanwhile leaves nothing."""
+    async def _store(self, job: Job, image: Image, folder: Path | None) -> bool:
+        """Name the files in the dream, store them (None: an equal image has), say so.
+
+        A job that was taken away meanwhile leaves nothing.
+        """
         named = await _persistently(lambda: self._jobs.store(job, image))
         if named is None:
             return False
         self._update(named)
-        ours = image.folder == folder.name
-        if ours:
+        completed = None
+        if folder is not None:
             try:
-                await self._put(named.image, folder)
+                await self._put(named, folder)
+                completed = await _persistently(lambda: self._jobs.complete(named))
+            except TakenAway:
+                log.info("dream=%s image=%d: deleted while it was stored", job.dream.id, job.image.id)
             except (Unavailable, NoSpace) as error:
                 log.warning("dream=%s image=%d: not stored: %s", job.dream.id, job.image.id, error)
                 await self._failed(named, "storage_unavailable")
                 return False
-        elif not await _persistently(lambda: self._still_there(job, image)):
+            if completed is None:
+                await _persistently(lambda: self._files.delete(named.image.keys))
+        elif await _persistently(lambda: self._still_there(job, image)):
+            completed = await _persistently(lambda: self._jobs.complete(named))
+        else:
             await _persistently(lambda: self._jobs.hand_back(named))
-            return False
-        completed = await _persistently(lambda: self._jobs.complete(named))
         if completed is None:
-            if ours:
-                await self._files.delete(named.image.keys)
             return False
         if job.image.staged is not None:
             self._staging.remove(job.image.staged)
@@ -262,16 +277,31 @@ class Pipeline:
         equal = await self._jobs.equal_image(job.dream.owner, image, self._recipe)
         return equal is not None and equal.folder == image.folder
 
-    async def _put(self, image: Image, folder: Path) -> None:
+    async def _put(self, job: Job, folder: Path) -> None:
+        image = job.image
         types = {variant.key: variant.type for variant in image.variants.values()}
-        puts = [self._files.put(key, folder / key.rpartition("/")[2], kind) for key, kind in types.items()]
+        puts = [self._put_file(job, key, folder / key.rpartition("/")[2], kind) for key, kind in types.items()]
         if image.original is not None and image.staged is not None:
             path = self._staging.path(image.staged)
-            puts.append(self._files.put(image.original, path, formats.MEDIA_TYPES[image.format]))
+            puts.append(self._put_file(job, image.original, path, formats.MEDIA_TYPES[image.format]))
         # All must have ended before the first failure is acted on: what comes later would be nobody's file.
         for error in await asyncio.gather(*puts, return_exceptions=True):
             if error is not None:
                 raise error
+
+    async def _put_file(self, job: Job, key: str, path: Path, kind: str) -> None:
+        """Waits for a storage that is away, however long: what is rendered is not rendered again for that."""
+        for tried in count():
+            try:
+                return await self._files.put(key, path, kind)
+            except Unavailable as error:
+                if not path.exists():
+                    raise
+                if not tried:
+                    log.warning("dream=%s image=%d: waits: %s", job.dream.id, job.image.id, error)
+            await asyncio.sleep(min(PAUSE * 2 ** min(tried, 10), LONGEST_PAUSE) * random.uniform(0.75, 1.25))
+            if not await _persistently(lambda: self._jobs.renew(job)):
+                raise TakenAway
 
     async def _failed(self, job: Job, code: str) -> None:
         await _persistently(lambda: self._jobs.fail(job, code))

@@ -5,6 +5,7 @@ Error
 ├── Conflict      the thing is not in a state that allows it, or the name is taken
 ├── NoSpace       the disk is full
 └── Unavailable   the database or the file storage does not answer; trying again later can help
+    └── Refused   it answers, and refuses us: trying again helps once somebody has changed a setting
 
 It must not know HTTP: `handlers/base.py` turns these into answers.
 """
@@ -28,3 +29,7 @@ class NoSpace(Error):
 
 class Unavailable(Error):
     """The database or the file storage does not answer."""
+
+
+class Refused(Unavailable):
+    """The file storage does not accept who we are, or what we ask for."""

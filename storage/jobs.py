@@ -5,7 +5,7 @@ succeeds calls `changed` with what it returned.
 """
 
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
 from bson import ObjectId
@@ -44,6 +44,8 @@ class Jobs:
             await self._dreams.create_index([("images.state", ASCENDING), ("owner", ASCENDING), ("_id", ASCENDING)])
             await self._dreams.create_index([("owner", ASCENDING), ("images.sha256", ASCENDING)])
             await self._dreams.create_index([("sweep", ASCENDING)], sparse=True)
+            await self._dreams.create_index([("images.folder", ASCENDING)], sparse=True)
+            await self._dreams.create_index([("trash.folder", ASCENDING)], sparse=True)
 
     async def owners_waiting(self) -> list[str]:
         """Whose images are queued."""
@@ -84,9 +86,7 @@ class Jobs:
         """
         fields = {
             "recipe": image.recipe,
-            "folder": image.folder,
-            "variants": {name: variant.document() for name, variant in image.variants.items()},
-            "original": image.original,
+            **_places(image),
             "width": image.width,
             "height": image.height,
             "animated": image.animated,
@@ -163,15 +163,89 @@ class Jobs:
         job = await self._move("retry", Job(dream, image), fields)
         return job.dream if job is not None else None
 
+    async def has_folder(self, beginning: str) -> bool:
+        """Does any image have its files where the keys begin so, or had, with the files still to be removed?"""
+        there = {"$regex": f"^{re.escape(beginning)}"}
+        either = [{"images.folder": there}, {"trash.folder": there}]
+        with answering():
+            return await self._dreams.find_one({"$or": either}, {"_id": True}) is not None
+
+    async def named(self, folders: Iterable[str]) -> set[str]:
+        """Those of the folders that any image has its files in, or had, with the files still to be removed."""
+        wanted = {"$in": list(folders)}
+        with answering():
+            living = await self._dreams.find({"images.folder": wanted}, {"images.folder": True}).to_list(None)
+            let_go = await self._dreams.find({"trash.folder": wanted}, {"trash.folder": True}).to_list(None)
+        found = [image for document in living for image in document["images"]]
+        found += [image for document in let_go for image in document["trash"]]
+        return {image["folder"] for image in found if image.get("folder")} & set(wanted["$in"])
+
+    # ---- for moving files to another storage
+
+    async def stored(self, pattern: str) -> AsyncIterator[tuple[str, Image]]:
+        """Owner and image of each set of files whose folder matches the regular expression; equal images once."""
+        match: Document = {"state": State.COMPLETED, "folder": {"$regex": pattern}}
+        stages: list[Document] = [
+            {"$match": {"deleted": {"$ne": True}, "images": {"$elemMatch": match}}},
+            {"$unwind": "$images"},
+            {"$match": {f"images.{name}": value for name, value in match.items()}},
+            {"$group": {"_id": {"owner": "$owner", "folder": "$images.folder"}, "image": {"$first": "$images"}}},
+        ]
+        with answering():
+            async for each in self._dreams.aggregate(stages, allowDiskUse=True):
+                yield str(each["_id"]["owner"]), Image.from_document(each["image"])
+
+    async def moved(self, owner: str, image: Image, folder: str, until: datetime) -> int:
+        """The files of `image`, and of equal ones, are in `folder` now too, under the same names; how many images.
+
+        The old ones are let go of in the same update of each dream, to be removed after `until`. Nobody is told: this
+        is called beside the server, and the addresses that listeners have stay good.
+        """
+        count = 0
+        match = {
+            "owner": ObjectId(owner),
+            "deleted": {"$ne": True},
+            "images": {"$elemMatch": _complete_in(image.folder)},
+        }
+        while True:
+            with answering():
+                document = await self._dreams.find_one(match)
+                if document is None:
+                    return count
+                setters: Document = {"sweep": True, "updated_at": self._now()}
+                trash = []
+                for place, each in enumerate(document["images"]):
+                    if _complete_in(image.folder).items() <= each.items():
+                        there = Image.from_document(each).in_folder(folder)
+                        setters |= {f"images.{place}.{name}": value for name, value in _places(there).items()}
+                        trash.append(_trashed(Image.from_document(each)) | {"until": milliseconds(until)})
+                # Nothing else may have changed: the images are named by their place.
+                changed = await self._dreams.update_one(
+                    {"_id": document["_id"], "revision": document["revision"]},
+                    {"$set": setters, "$push": {"trash": {"$each": trash}}, "$inc": {"revision": 1}},
+                )
+            count += len(trash) if changed.modified_count else 0
+
     # ---- for the janitor
 
     async def to_sweep(self) -> AsyncIterator[tuple[Dream, list[Image]]]:
-        """Dreams with something to remove, and the images that were let go of (all of a deleted dream's)."""
+        """Dreams with something to remove, and the images that were let go of (all of a deleted dream's).
+
+        Files that were moved elsewhere wait until nobody uses their old addresses any more, or their image is deleted.
+        """
+        now = self._now()
+        due: Document = {"$elemMatch": {"$or": [{"until": None}, {"until": {"$lte": now}}]}}
+        either: list[Document] = [{"deleted": True}, {"trash": due}, {"trash": {"$in": [None, []]}}]
         with answering():
-            documents = await self._dreams.find({"sweep": True}).to_list(None)
+            documents = await self._dreams.find({"sweep": True, "$or": either}).to_list(None)
         for document in documents:
             dream = Dream.from_document(document)
-            trash = [Image.from_document(each) for each in document.get("trash", [])]
+            kept = {image.id for image in dream.images} if not dream.deleted else set()
+            trash = [
+                Image.from_document(each)
+                for each in document.get("trash", [])
+                if each.get("until") is None or each["until"] <= now or each["id"] not in kept
+            ]
             yield dream, trash + (list(dream.images) if dream.deleted else [])
 
     async def swept(self, dream: Dream, images: list[Image]) -> None:
@@ -235,6 +309,19 @@ class Jobs:
         return Job(dream, image)
 
 
+def _complete_in(folder: str | None) -> Document:
+    return {"state": State.COMPLETED, "folder": folder}
+
+
+def _places(image: Image) -> Document:
+    """The fields that say where its files are."""
+    return {
+        "folder": image.folder,
+        "original": image.original,
+        "variants": {name: variant.document() for name, variant in image.variants.items()},
+    }
+
+
 _NO_LEASE: Document = {"lease_owner": None, "lease_until": None}
 
 
@@ -250,9 +337,7 @@ def _trashed(image: Image) -> Document:
         "sha256": image.sha256,
         "bytes": image.bytes,
         "format": image.format,
-        "folder": image.folder,
-        "original": image.original,
-        "variants": {name: variant.document() for name, variant in image.variants.items()},
+        **_places(image),
     }
 
 

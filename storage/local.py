@@ -83,6 +83,14 @@ class LocalFiles:
         except OSError as error:
             raise _translated(error) from error
 
+    async def scan(self) -> AsyncIterator[tuple[str, float]]:
+        try:
+            for folder in await asyncio.to_thread(lambda: [self._folder, *self._folder.rglob("*/")]):
+                for found in await asyncio.to_thread(self._found, folder):
+                    yield found
+        except OSError as error:
+            raise _translated(error) from error
+
     # ---- for the handler that serves the addresses
 
     def allows(self, key: str, ends: str, signature: str) -> bool:
@@ -148,6 +156,18 @@ class LocalFiles:
             if folder != self._folder:
                 with suppress(OSError):  # not empty, or gone already
                     folder.rmdir()
+
+    def _found(self, folder: Path) -> Iterable[tuple[str, float]]:
+        """The keys right in it; the parts of a file that a crash cut short count as that file."""
+        found = []
+        with suppress(FileNotFoundError):  # the last picture in it was just deleted
+            for path in folder.iterdir():
+                name = path.name[1:].rpartition(".")[0] if path.name.startswith(".") else path.name
+                with suppress(FileNotFoundError):
+                    if path.is_file():
+                        key = str((folder / name).relative_to(self._folder))
+                        found.append((key, path.stat().st_mtime))
+        return found
 
     def _check(self) -> None:
         probe = self._folder / f".check.{secrets.token_hex(8)}"

@@ -16,7 +16,7 @@ From outside the first three are `processing`. State, attempt and lease together
 back under another one comes too late and changes nothing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
 from enum import StrEnum
 from typing import Any, Self
@@ -144,6 +144,18 @@ class Image:
         """Every key in the file storage that this image names."""
         keys = {variant.key for variant in self.variants.values()}
         return sorted(keys | {self.original} if self.original else keys)
+
+    def in_folder(self, folder: str) -> Self:
+        """The same image with its files below another folder, under the same names."""
+        return replace(
+            self,
+            folder=folder,
+            original=self.original and f"{folder}/{self.original.rpartition('/')[2]}",
+            variants={
+                name: replace(variant, key=f"{folder}/{variant.key.rpartition('/')[2]}")
+                for name, variant in self.variants.items()
+            },
+        )
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Self:

@@ -79,6 +79,16 @@ class Mongo:
     async def __aexit__(self, *_: object) -> None:
         self._client.close()
 
+    async def try_out(self) -> str:
+        """Writes, reads and removes a document, durably; the version of MongoDB that did. Raises what others do."""
+        tried = self.database["checks"]
+        with answering():
+            written = await tried.insert_one({})
+            if await tried.find_one({"_id": written.inserted_id}) is None:
+                raise Unavailable("The database does not find what was just written.")
+            await tried.delete_one({"_id": written.inserted_id})
+            return str((await self.database.command("buildInfo"))["version"])
+
     async def answers(self) -> bool:
         """Can it take writes now? Known to be away, it is asked only for a moment, which also has it looked for."""
         known = self._client.delegate.topology_description.has_writable_server()

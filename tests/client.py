@@ -21,6 +21,8 @@ from tornado.httputil import HTTPHeaders
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
+from tests.oss_server import OssServer
+
 ROOT = Path(__file__).parent.parent
 WITHIN = 60.0  # seconds for anything to happen: far above what it takes, for slow machines
 BOUNDARY = "dream-boundary-7f3a"
@@ -49,6 +51,8 @@ def settings(data: Path, mongodb_uri: str, **more: object) -> dict[str, Any]:
 class Server:
     """`python server.py run` on a free port; killed when left, if it is still there then."""
 
+    oss: OssServer | None = None  # of the class: where every server stores, instead of on disk
+
     def __init__(self, data: Path, **settings: object) -> None:
         """`settings` as `images__workers=1`."""
         self.data = data
@@ -68,7 +72,8 @@ class Server:
 
     async def start(self) -> None:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("DREAMLOG_")}
-        said = {f"DREAMLOG_{name.upper()}": str(value) for name, value in self.settings.items()}
+        settings = (self.oss.settings() if self.oss is not None else {}) | self.settings
+        said = {f"DREAMLOG_{name.upper()}": str(value) for name, value in settings.items()}
         self.lines = []
         self.process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -131,7 +136,8 @@ class Server:
     def files(self) -> set[str]:
         """Every file of pictures, uploads and half-done work."""
         folders = [self.data / name for name in ("media", "staging", "work")]
-        return {str(path.relative_to(self.data)) for folder in folders for path in folder.rglob("*") if path.is_file()}
+        found = {str(path.relative_to(self.data)) for folder in folders for path in folder.rglob("*") if path.is_file()}
+        return found | {name.replace("dreamlog", "media", 1) for name in (self.oss.names() if self.oss else ())}
 
 
 def _read_text(path: Path) -> str:

@@ -165,7 +165,26 @@ def test_every_setting_can_come_from_the_environment(file: Path) -> None:
         "server__drain_timeout": "1.5",
         "mongodb__uri": "mongodb://db.example.org",
         "mongodb__database": "nights",
-        "storage__backend": "local",
+        "storage__backend": "oss",
+        "storage__endpoint": "https://oss-cn-hangzhou-internal.aliyuncs.com",
+        "storage__cname": "true",
+        "storage__region": "cn-hangzhou",
+        "storage__bucket": "my-dreams",
+        "storage__prefix": "a/b/",
+        "storage__credentials": "ecs_role",
+        "storage__access_key_id": "an-id",
+        "storage__access_key_secret": "a-secret",
+        "storage__ecs_role": "dreams",
+        "storage__signature": "v1",
+        "storage__public_url": "https://img.example.org",
+        "storage__addresses": "public",
+        "storage__address_life": "3600",
+        "storage__storage_class": "IA",
+        "storage__encryption": "AES256",
+        "storage__connect_timeout": "1",
+        "storage__read_timeout": "2",
+        "storage__connections": "3",
+        "storage__part_size": "204800",
         "images__workers": "3",
         "images__worker_memory": "536870912",
         "images__time_limit": "30",
@@ -197,8 +216,11 @@ def test_every_setting_can_come_from_the_environment(file: Path) -> None:
     assert found.pop("server__allowed_origins") == ("https://a.example.org", "http://b:81")
     assert found.pop("server__trusted_proxies") == ("10.0.0.0/8", "::1")
     assert found.pop("auth__secret").value == LONG
+    assert found.pop("storage__access_key_id").value == "an-id"
+    assert found.pop("storage__access_key_secret").value == "a-secret"
     assert found.pop("mongodb__uri").value == "mongodb://db.example.org"
     assert found.pop("images__keep_originals") is False
+    assert found.pop("storage__cname") is True
     shown = {name: str(value).removesuffix(".0") for name, value in found.items()} | {"server__host": "0.0.0.0"}
     assert shown == {name: text for name, text in texts.items() if name in found}
 
@@ -253,6 +275,14 @@ def test_any_setting_can_come_from_a_file_of_its_own(file: Path, tmp_path: Path)
     settings = config.load(file, environ)
     assert settings.auth.secret.value == LONG
     assert settings.server.port == 9000
+
+
+def test_a_value_in_the_file_may_be_taken_from_the_environment(file: Path) -> None:
+    """`${NAME}` is the whole value; one that is not there is a mistake, and other text with a dollar is itself."""
+    file.write_text("auth:\n  secret: ${DREAM_SECRET}\nserver:\n  port: ${PORT}\n  host: $HOST\n")
+    settings = config.load(file, {"DREAM_SECRET": LONG, "PORT": "81"})
+    assert (settings.auth.secret.value, settings.server.port, settings.server.host) == (LONG, 81, "$HOST")
+    assert "mine.yaml: auth.secret: there is no variable DREAM_SECRET in the environment" in mistakes(file, {})
 
 
 def test_a_setting_file_that_cannot_be_read_is_named(file: Path, tmp_path: Path) -> None:
@@ -352,6 +382,61 @@ def test_what_is_no_origin_is_refused(url: str) -> None:
     """A path, a query or a user would never equal what browsers send."""
     with pytest.raises(ConfigError, match="allowed_origins"):
         config.Server(allowed_origins=(url,))
+
+
+# ---- OSS
+
+OSS: dict[str, Any] = {
+    "storage__backend": "oss",
+    "storage__endpoint": "https://oss-cn-hangzhou.aliyuncs.com",
+    "storage__region": "cn-hangzhou",
+    "storage__bucket": "my-dreams",
+    "storage__access_key_id": "an-id",
+    "storage__access_key_secret": "a-secret",
+}
+
+
+def test_oss_must_be_told_where_it_is(file: Path) -> None:
+    """Whatever is missing is named at once; on disk none of it is asked for."""
+    assert mistakes(file, storage__backend="oss") == [
+        "storage.endpoint: OSS needs it",
+        "storage.bucket: OSS needs it",
+        "storage.region: OSS needs it",
+        "storage.access_key_id: OSS needs it",
+        "storage.access_key_secret: OSS needs it",
+    ]
+    assert mistakes(file, **OSS | {"storage__credentials": "ecs_role"}) == ["storage.ecs_role: OSS needs it"]
+    settings = config.load(file, {}, **OSS).storage
+    assert settings.has_oss
+    assert config.load(file, {}, **OSS | {"storage__backend": "local"}).storage.has_oss, "to read what is there"
+    assert not config.load(file, {}).storage.has_oss
+    assert config.load(file, {}, **OSS | {"storage__region": "", "storage__signature": "v1"}).storage.signature == "v1"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "mistake"),
+    [
+        ("endpoint", "oss-cn-hangzhou.aliyuncs.com", "is not of the form https://host"),
+        ("endpoint", "https://oss-cn-hangzhou-internal.aliyuncs.com", "storage.public_url: must be set"),
+        ("public_url", "https://img.example.org/", "is not of the form https://host"),
+        ("bucket", "My_Dreams", "matching regex"),
+        ("prefix", "dreams", "matching regex"),
+        ("prefix", "/dreams/", "matching regex"),
+        ("address_life", 604_801, "<= 604800"),
+        ("part_size", 100_000, ">= 102400"),
+        ("encryption", "rot13", "Invalid enum value"),
+    ],
+)
+def test_what_oss_would_not_take_is_refused(file: Path, name: str, value: object, mistake: str) -> None:
+    """Before the first request."""
+    assert mistake in mistakes(file, **OSS | {f"storage__{name}": value})[0]
+
+
+def test_keys_are_shown_as_stars(file: Path) -> None:
+    """Of OSS, like the other secrets."""
+    shown = repr(config.load(file, {}, **OSS))
+    assert "an-id" not in shown
+    assert "a-secret" not in shown
 
 
 # ---- secrets

@@ -440,7 +440,7 @@ async def test_wrong_refresh_tokens_are_refused(client: Client, server: Server) 
         "rubbish",
         body["access"],
         server.tokens.refresh(user, session, 1, time.time() - 86_401),
-        jwt.encode(claims, None, "none"),
+        jwt.encode(claims, "", "none"),
         jwt.encode(claims, b"e" * 32, "HS256"),
     ]
     for token in wrong:
@@ -496,7 +496,7 @@ async def test_nobody_gets_in_without_a_token(client: Client, server: Server, me
         "",
         "rubbish",
         body["refresh"],
-        jwt.encode(claims, None, "none"),
+        jwt.encode(claims, "", "none"),
         jwt.encode(claims, b"e" * 32, "HS256"),
         server.tokens.access(user, session, time.time() - 901),
     ]

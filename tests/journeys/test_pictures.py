@@ -28,7 +28,7 @@ def has_no_metadata(image: Image.Image) -> bool:
 
 @pytest.mark.gen_test
 async def test_every_kind_of_picture_goes_in_and_all_events_come_in_order(data: Path, mongodb_uri: str) -> None:
-    """Phone JPEG, HEIC, PNG with alpha, GIF, AVIF, CMYK JPEG, 16-bit PNG: told of one by one, then as a whole."""
+    """Phone JPEG, HEIC, PNG, GIF, AVIF, CMYK, 16 bits, WebP, TIFF, BMP: told of one by one, then as a whole."""
     uploads = [
         photos.phone_jpeg(),
         photos.heic(),
@@ -37,14 +37,17 @@ async def test_every_kind_of_picture_goes_in_and_all_events_come_in_order(data: 
         photos.avif(),
         photos.cmyk_jpeg(),
         photos.png16(),
+        photos.animated_webp(),
+        photos.tiff(),
+        photos.bmp(),
     ]
-    positions = [0, 3, 3, 5, 9, 12, 13]
+    positions = [0, 3, 3, 5, 9, 12, 13, 13, 13, 13]
     async with Server(data, **settings(data, mongodb_uri)) as server:
         async with Api(server.url) as api:
             await api.sign_up()
             dream = await api.dream(*uploads, content="醒来时🌊在下雨, rain", positions=positions)
             assert dream["status"] == "processing"
-            assert [image["status"] for image in dream["images"]] == ["processing"] * 7
+            assert [image["status"] for image in dream["images"]] == ["processing"] * 10
             sizes = [(image["width"], image["height"]) for image in dream["images"]]
             async with Socket.of(api, dream["id"]) as socket:
                 final = await socket.message("image_update", status="completed")
@@ -54,7 +57,7 @@ async def test_every_kind_of_picture_goes_in_and_all_events_come_in_order(data: 
             assert [image["position"] for image in dream["images"]] == positions
             assert [(image["width"], image["height"]) for image in dream["images"]] == sizes, "known from the start"
             by_id = {image["id"]: image for image in dream["images"]}
-            assert sorted(by_id) == [1, 2, 3, 4, 5, 6, 7]
+            assert sorted(by_id) == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
             for image in dream["images"]:
                 await check_variants(api, image)
             phone = by_id[1]

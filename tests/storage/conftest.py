@@ -16,6 +16,7 @@ from motor.motor_asyncio import AsyncIOMotorDatabase
 from tornado.ioloop import IOLoop
 
 from storage.dreams import Dreams
+from storage.files import Files
 from storage.jobs import Jobs
 from storage.model import Dream, Image, Upload
 from storage.turns import Turns
@@ -25,6 +26,8 @@ Told = list[tuple[Dream, Image | None]]
 
 ADA, BOB = str(ObjectId()), str(ObjectId())
 DAY = timedelta(days=1)
+SECRET = b"a secret of more than 32 bytes, for tests"  # of signed addresses
+KEY = "0123456789abcdef/2048.jpg"
 
 _numbers = count()
 
@@ -78,6 +81,25 @@ def upload(position: int = 0, sha256: str = "") -> Upload:
 
 def uploads(number: int) -> list[Upload]:
     return [upload() for _ in range(number)]
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    return a_file(tmp_path / "picture", b"a picture")
+
+
+def a_file(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+async def content(files: Files, key: str) -> bytes:
+    """What lies under it."""
+    return b"".join([piece async for piece in files.open(key)])
+
+
+def read(path: Path) -> bytes:
+    return path.read_bytes()
 
 
 def mode(path: Path) -> int:

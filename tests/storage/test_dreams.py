@@ -524,6 +524,17 @@ async def test_added_images_are_queued_behind_the_others(dreams: Dreams, clock: 
 
 
 @pytest.mark.gen_test
+async def test_an_image_has_the_size_that_its_header_told(dreams: Dreams) -> None:
+    """From the start, in a new dream as in one that is there; None where it told none."""
+    sent = [replace(upload(), width=4032, height=3024), upload()]
+    made = await dreams.create(ADA, Draft(), sent)
+    assert [(image.width, image.height) for image in made.images] == [(4032, 3024), (None, None)]
+    found = await dreams.add_images(ADA, made.id, sent, most=4)
+    assert [(image.width, image.height) for image in found.images] == [(4032, 3024), (None, None)] * 2
+    assert found == await dreams.get(ADA, made.id)
+
+
+@pytest.mark.gen_test
 async def test_a_dream_has_no_more_images_than_it_may(dreams: Dreams, told: Told) -> None:
     """All of one call or none; removed ones make room."""
     made = await dreams.create(ADA, Draft(), uploads(2))

@@ -493,6 +493,19 @@ async def test_of_two_retries_one_counts(dreams: Dreams, jobs: Jobs, told: Told)
     assert await jobs.retry(done.dream, done.image) is None
 
 
+@pytest.mark.gen_test
+async def test_the_size_that_a_header_told_stays_until_rendering_knows(dreams: Dreams, jobs: Jobs) -> None:
+    """Through failure and retry: a place is kept free for the picture all the while."""
+    await dreams.create(ADA, Draft(), [replace(upload(), width=40, height=30)])
+    done = await failed(jobs)
+    assert (done.image.width, done.image.height) == (40, 30)
+    again = await jobs.retry(done.dream, done.image)
+    assert again is not None
+    assert (again.images[0].width, again.images[0].height) == (40, 30)
+    job = await completed(jobs)
+    assert (job.image.width, job.image.height) == (4032, 3024)
+
+
 # ---- abandoned
 
 
@@ -895,3 +908,130 @@ async def test_an_absent_database_is_unavailable(told: Told, monkeypatch: pytest
         )
     assert {type(result) for result in results} == {Unavailable}
     assert told == []
+
+
+# ---- moving files to another storage
+
+
+async def sets(jobs: Jobs, pattern: str) -> list[tuple[str, str | None]]:
+    return sorted([(owner, image.folder) async for owner, image in jobs.stored(pattern)])
+
+
+@pytest.mark.gen_test
+async def test_each_set_of_files_is_found_once(dreams: Dreams, jobs: Jobs) -> None:
+    """Of completed images in folders that match; equal uploads of one owner share theirs, deleted dreams have none."""
+    for owner in (ADA, ADA, BOB):
+        await made(dreams, owner=owner)
+    for owner in (ADA, ADA, BOB):
+        await completed(jobs, owner, folder="shared")
+    for folder in ("oss/1", "2"):
+        await made(dreams)
+        await completed(jobs, folder=folder)
+    await made(dreams)
+    await stored(jobs, await claimed(jobs), folder="3")
+    deleted = await made(dreams)
+    await completed(jobs, folder="4")
+    await dreams.delete(ADA, deleted.id)
+    assert await sets(jobs, "^[^/]+$") == sorted([(ADA, "shared"), (BOB, "shared"), (ADA, "2")])
+    assert await sets(jobs, "^oss/") == [(ADA, "oss/1")]
+    assert await jobs.has_folder("oss/")
+    assert not await jobs.has_folder("oss/2")
+    assert await jobs.named(["shared", "oss/1", "3", "4", "5"]) == {"shared", "oss/1", "3", "4"}
+
+
+@pytest.mark.gen_test
+async def test_a_move_names_the_new_files_and_keeps_the_old_for_a_while(
+    dreams: Dreams, jobs: Jobs, clock: Clock
+) -> None:
+    """In one update of each dream, for all that share them; the old ones are swept when their time has come."""
+    both = [await made(dreams, 2), await made(dreams, 1)]
+    for _ in range(3):
+        done = await completed(jobs, folder="old")
+    theirs = await made(dreams, owner=BOB)
+    await completed(jobs, BOB, folder="old")
+    before = [await dreams.get(ADA, dream.id) for dream in both]
+    assert await jobs.moved(ADA, done.image, "oss/new", clock.now + 2 * SECOND) == 3
+    for dream, earlier in zip(both, before, strict=True):
+        found = await dreams.get(ADA, dream.id)
+        assert found.revision == earlier.revision + 1
+        assert [image.keys for image in found.images] == [
+            ["oss/new/2048.jpg", "oss/new/320.jpg", "oss/new/original.jpg"] for _ in earlier.images
+        ]
+        assert [replace(i, folder="", variants={}, original="") for i in found.images] == [
+            replace(i, folder="", variants={}, original="") for i in earlier.images
+        ]
+    assert (await dreams.get(BOB, theirs.id)).images[0].folder == "old"
+    assert await jobs.moved(ADA, done.image, "oss/newer", clock.now) == 0, "nobody has the old ones any more"
+
+    assert await swept(jobs) == [], "their addresses may be in use"
+    assert await jobs.named(["old", "oss/new"]) == {"old", "oss/new"}
+    clock.now += 3 * SECOND
+    found_trash = await swept(jobs)
+    assert sorted(image.keys for _, images in found_trash for image in images) == [done.image.keys] * 3
+    assert not [image for dream, images in found_trash for image in images if await jobs.is_shared(ADA, image)]
+    await a_round(jobs)
+    assert await swept(jobs) == []
+    assert await jobs.named(["old", "oss/new"]) == {"old", "oss/new"}, "the old ones are another owner's still"
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("what", ["image", "dream", "account"])
+async def test_what_is_deleted_after_a_move_is_swept_from_both_places_at_once(
+    dreams: Dreams, jobs: Jobs, clock: Clock, what: str
+) -> None:
+    """Whoever deletes a picture does not wait for an address to end."""
+    dream = await made(dreams, 2)
+    moving = await completed(jobs, folder="old")
+    await completed(jobs, folder="other")
+    await jobs.moved(ADA, moving.image, "oss/new", clock.now + 9 * SECOND)
+    if what == "image":
+        await dreams.remove_image(ADA, dream.id, moving.image.id)
+    elif what == "dream":
+        await dreams.delete(ADA, dream.id)
+    else:
+        await dreams.delete_all(ADA)
+    [(_, images)] = await swept(jobs)
+    gone = {"old", "oss/new"} | ({"other"} if what != "image" else set())
+    assert {image.folder for image in images} == gone
+    await a_round(jobs)
+    assert await swept(jobs) == []
+    assert await jobs.named(["old", "oss/new"]) == set()
+
+
+@pytest.mark.gen_test
+async def test_a_move_and_other_changes_at_once_lose_nothing(dreams: Dreams, jobs: Jobs, clock: Clock) -> None:
+    """The dream is read again where somebody was faster."""
+    dream = await made(dreams, 3)
+    done = [await completed(jobs, folder=folder) for folder in ("a", "b")]
+
+    async def writes() -> None:
+        for number in range(20):
+            await dreams.update(ADA, dream.id, {"title": str(number)})
+
+    await asyncio.gather(
+        writes(),
+        *(jobs.moved(ADA, job.image, f"oss/{job.image.folder}", clock.now) for job in done),
+        dreams.remove_image(ADA, dream.id, 3),
+    )
+    found = await dreams.get(ADA, dream.id)
+    assert [image.folder for image in found.images] == ["oss/a", "oss/b"]
+    assert found.title == "19"
+
+
+@pytest.mark.gen_test
+async def test_an_equal_upload_during_a_move_keeps_its_files(dreams: Dreams, jobs: Jobs, clock: Clock) -> None:
+    """It names the old ones first and looks then, so that one of both sees the other."""
+    first, second = upload(), upload()
+    second = replace(second, sha256=first.sha256)
+    await dreams.create(ADA, Draft(content="x"), [first, second])
+    done = await completed(jobs, folder="old")
+    late = await claimed(jobs)
+    equal = await jobs.equal_image(ADA, late.image, RECIPE)
+    assert equal is not None
+    named = await jobs.store(late, replace(equal, id=late.image.id))
+    assert named is not None
+    assert await jobs.moved(ADA, done.image, "oss/new", clock.now) == 1
+    assert await jobs.is_shared(ADA, done.image), "the janitor leaves the old ones"
+    again = await jobs.equal_image(ADA, late.image, RECIPE)
+    assert again is not None
+    assert again.folder != named.image.folder, "the second sees that they have moved, and begins anew"

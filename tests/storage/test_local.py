@@ -1,25 +1,16 @@
-"""Files under keys, and the signed addresses of those on local disk.
+"""Files on local disk: how they lie there, and their signed addresses. `test_files.py` has the promises of them all."""
 
-`FilesSuite` holds every storage to the promises of `storage.files.Files`; the rest is about the local one.
-"""
-
-import asyncio
-import hashlib
 import os
 from pathlib import Path
-from typing import ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from storage.errors import NoSpace, NotFound, Unavailable
-from storage.files import Files
 from storage.local import CHUNK, DAY, LocalFiles
-from tests.storage.conftest import SmallDisk, mode
+from tests.storage.conftest import KEY, SECRET, SmallDisk, a_file, content, mode, read
 
-SECRET = b"a secret of more than 32 bytes, for tests"
 NOON = 1_764_000_000 // DAY * DAY + DAY / 2
-KEY = "0123456789abcdef/2048.jpg"
 
 
 class Clock:
@@ -44,160 +35,9 @@ def files(folder: Path, clock: Clock) -> LocalFiles:
     return LocalFiles(folder, secret=SECRET, clock=clock)
 
 
-@pytest.fixture
-def picture(tmp_path: Path) -> Path:
-    return a_file(tmp_path / "picture", b"a picture")
-
-
-def a_file(path: Path, content: bytes) -> Path:
-    path.write_bytes(content)
-    return path
-
-
-async def content(files: Files, key: str) -> bytes:
-    return b"".join([piece async for piece in files.open(key)])
-
-
-def read(path: Path) -> bytes:
-    return path.read_bytes()
-
-
 def everything(folder: Path) -> list[str]:
     """What lies in it, hidden files too."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
-
-
-class FilesSuite:
-    """What every storage promises. A subclass brings the fixture `files`."""
-
-    KEYS: ClassVar = ["a", "a.jpg", "0123/320.webp", "0123-a_b/original.heic", "a/b/c/d.avif", "a/b.part"]
-
-    @pytest.mark.gen_test
-    async def test_what_was_put_is_read(self, files: Files, picture: Path) -> None:
-        """Under every kind of key."""
-        for key in self.KEYS[1:]:
-            await files.put(key, picture, "image/jpeg")
-            assert await content(files, key) == b"a picture"
-
-    @pytest.mark.gen_test
-    @pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK])
-    async def test_a_file_comes_in_pieces(self, files: Files, tmp_path: Path, size: int) -> None:
-        """None is empty or huge; an empty file has none."""
-        data = os.urandom(size)
-        await files.put(KEY, a_file(tmp_path / "data", data), "image/jpeg")
-        pieces = [piece async for piece in files.open(KEY)]
-        assert b"".join(pieces) == data
-        assert all(0 < len(piece) <= 1 << 20 for piece in pieces)
-
-    @pytest.mark.gen_test
-    async def test_the_source_may_go_afterwards(self, files: Files, picture: Path) -> None:
-        """It is only read."""
-        await files.put(KEY, picture, "image/jpeg")
-        assert read(picture) == b"a picture"
-        os.unlink(picture)
-        assert await content(files, KEY) == b"a picture"
-
-    @pytest.mark.gen_test
-    async def test_putting_again_replaces(self, files: Files, picture: Path, tmp_path: Path) -> None:
-        """With another file, or with the same one twice."""
-        for _ in range(2):
-            await files.put(KEY, picture, "image/jpeg")
-            assert await content(files, KEY) == b"a picture"
-        await files.put(KEY, a_file(tmp_path / "other", b"another"), "image/jpeg")
-        assert await content(files, KEY) == b"another"
-
-    @pytest.mark.gen_test
-    async def test_replacing_is_one_step(self, files: Files, tmp_path: Path) -> None:
-        """Who reads meanwhile reads the old one or the new one, whole."""
-        versions = [a_file(tmp_path / str(number), bytes([number]) * 300_000) for number in range(4)]
-        whole = {hashlib.sha256(version.read_bytes()).digest() for version in versions}
-        await files.put(KEY, versions[0], "image/jpeg")
-        seen: set[bytes] = set()
-
-        async def put() -> None:
-            for number in range(40):
-                await files.put(KEY, versions[number % 4], "image/jpeg")
-
-        async def look(putting: "asyncio.Task[None]") -> None:
-            while not putting.done():
-                seen.add(hashlib.sha256(await content(files, KEY)).digest())
-
-        putting = asyncio.create_task(put())
-        await asyncio.gather(putting, *(look(putting) for _ in range(3)))
-        assert seen
-        assert seen <= whole
-
-    @pytest.mark.gen_test
-    async def test_puts_at_once_all_arrive(self, files: Files, tmp_path: Path) -> None:
-        """The files of one image together, and the same key by two."""
-        keys = [f"f{number // 4}/{number}.jpg" for number in range(20)]
-        sources = [a_file(tmp_path / str(number), bytes([number])) for number in range(20)]
-        await asyncio.gather(*(files.put(key, path, "image/jpeg") for key, path in zip(keys, sources, strict=True)))
-        assert [await content(files, key) for key in keys] == [bytes([number]) for number in range(20)]
-        await asyncio.gather(*(files.put(KEY, path, "image/jpeg") for path in sources))
-        assert len(await content(files, KEY)) == 1
-
-    @pytest.mark.gen_test
-    async def test_an_unknown_key_is_not_found(self, files: Files, picture: Path) -> None:
-        """Also a part of a known one, and a known one with more behind it."""
-        await files.put(KEY, picture, "image/jpeg")
-        for key in ("nothing.jpg", "no/thing.jpg", KEY.partition("/")[0], "a" * 3000, KEY.removesuffix(".jpg")):
-            with pytest.raises(NotFound, match="no such file"):
-                await content(files, key)
-
-    @pytest.mark.gen_test
-    async def test_deleted_files_are_gone(self, files: Files, picture: Path) -> None:
-        """Only those that are named, also when there are none."""
-        for key in ("f/1.jpg", "f/2.jpg", "f/3.jpg", "g/1.jpg"):
-            await files.put(key, picture, "image/jpeg")
-        await files.delete([])
-        await files.delete(iter(["f/1.jpg", "g/1.jpg", "f/2.jpg"]))
-        assert await content(files, "f/3.jpg") == b"a picture"
-        for key in ("f/1.jpg", "f/2.jpg", "g/1.jpg"):
-            with pytest.raises(NotFound):
-                await content(files, key)
-
-    @pytest.mark.gen_test
-    async def test_what_is_not_there_is_as_good_as_deleted(self, files: Files, picture: Path) -> None:
-        """A janitor that starts over after a crash; what stands behind it in the list is still deleted."""
-        await files.put(KEY, picture, "image/jpeg")
-        await files.delete(["nothing.jpg", "no/thing.jpg", "a" * 300, KEY.partition("/")[0], KEY])
-        with pytest.raises(NotFound):
-            await content(files, KEY)
-        await asyncio.gather(*(files.delete([KEY]) for _ in range(5)))
-
-    @pytest.mark.gen_test
-    async def test_a_deleted_key_can_be_put_again(self, files: Files, picture: Path) -> None:
-        """As if it had never been there."""
-        for _ in range(2):
-            await files.put(KEY, picture, "image/jpeg")
-            await files.delete([KEY])
-        await files.put(KEY, picture, "image/jpeg")
-        assert await content(files, KEY) == b"a picture"
-
-    @pytest.mark.gen_test
-    async def test_a_source_that_is_missing_is_told(self, files: Files, tmp_path: Path) -> None:
-        """And nothing is there under the key."""
-        with pytest.raises(Unavailable):
-            await files.put(KEY, tmp_path / "nothing", "image/jpeg")
-        with pytest.raises(NotFound):
-            await content(files, KEY)
-
-    @pytest.mark.gen_test
-    async def test_a_storage_that_works_passes_its_check(self, files: Files) -> None:
-        """Any number of them at once."""
-        await files.check()
-        await asyncio.gather(*(files.check() for _ in range(10)))
-
-    def test_an_address_names_its_key(self, files: Files) -> None:
-        """And is the same each time on one day."""
-        assert KEY in files.url(KEY)
-        assert files.url(KEY) == files.url(KEY)
-        assert files.url(KEY) != files.url("other/2048.jpg")
-
-
-class TestLocalFiles(FilesSuite):
-    """The promises, on local disk."""
 
 
 # ---- on disk
@@ -220,6 +60,7 @@ async def test_what_a_crash_left_beside_a_file_goes_with_it(files: LocalFiles, f
     await files.put("f/1.jpg", picture, "image/jpeg")
     (folder / "f" / ".1.jpg.0123").write_bytes(b"a pic")
     (folder / "f" / ".2.jpg.0123").write_bytes(b"a pic")
+    assert sorted([key async for key, _ in files.scan()]) == ["f/1.jpg", "f/1.jpg", "f/2.jpg"]
     await files.delete(["f/1.jpg"])
     assert everything(folder) == ["f", "f/.2.jpg.0123"]
     await files.delete(["f/2.jpg"])

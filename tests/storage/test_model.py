@@ -187,6 +187,15 @@ def test_an_images_keys_are_each_file_once() -> None:
     assert replace(full, original=None).keys == ["f/2048.jpg"]
 
 
+def test_an_image_in_another_folder_has_the_same_names_there() -> None:
+    """Nothing else of it changes; one without an original has none there."""
+    variant = Variant("f/320.jpg", "image/jpeg", 4, 3, 9)
+    moved = image(folder="f", variants={"320": variant.document()}, original="f/o.png").in_folder("oss/g")
+    assert moved.keys == ["oss/g/320.jpg", "oss/g/o.png"]
+    assert (moved.folder, moved.variants["320"]) == ("oss/g", replace(variant, key="oss/g/320.jpg"))
+    assert image(folder="f").in_folder("g") == replace(image(), folder="g")
+
+
 def test_images_stand_in_the_order_of_the_text() -> None:
     """By position; those at one position by age."""
     images = [image_document(id=number, position=position) for number, position in ((1, 5), (2, 0), (3, 5), (4, 0))]

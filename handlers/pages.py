@@ -1,0 +1,140 @@
+"""The web page: everything in `web/`, read once, compressed once, and cached for ever by what it contains.
+
+It must not know what the page does.
+"""
+
+import gzip
+import hashlib
+import json
+import mimetypes
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from tornado.web import RequestHandler
+
+TYPES = {
+    ".js": "text/javascript; charset=utf-8",
+    ".ts": "text/plain; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain; charset=utf-8",
+    ".webmanifest": "application/manifest+json",
+}
+TEXT = {".js", ".ts", ".css", ".html", ".svg", ".txt", ".webmanifest"}
+
+# What browsers look for at the top, and not under /web/.
+AT_THE_TOP = {
+    "": "index.html",
+    "sw.js": "sw.js",
+    "manifest.webmanifest": "manifest.webmanifest",
+    "robots.txt": "robots.txt",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One file, as it goes out."""
+
+    body: bytes
+    zipped: bytes  # empty where compression does not make it smaller
+    type: str
+    etag: str
+
+
+class Web:
+    """The folder's files under their paths, and its version: the hash of all of them.
+
+    In text files, `/web/` at the start of a quoted address becomes `/web/{version}/`, so the page names nothing that a
+    browser would have to ask about again. Modules import each other by relative paths and follow. The service worker
+    finds the version and the list of files in place of `{version}` and `{files}`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        contents = {
+            path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() and not path.name.startswith(".")
+        }
+        digest = hashlib.sha256()
+        for name, body in contents.items():
+            digest.update(f"{name} {len(body)}\n".encode() + body)
+        self.version = digest.hexdigest()[:16]
+        self.pages = {name: self._page(name, body, list(contents)) for name, body in contents.items()}
+
+    def _page(self, name: str, body: bytes, names: list[str]) -> Page:
+        suffix = Path(name).suffix
+        if suffix in TEXT:
+            text = body.decode()
+            if name in AT_THE_TOP.values():
+                files = json.dumps([each for each in names if each not in AT_THE_TOP.values() and ".d.ts" not in each])
+                text = text.replace('"/web/', f'"/web/{self.version}/')
+                text = text.replace("{version}", self.version).replace("['{files}']", files)
+            body = text.encode()
+            zipped = gzip.compress(body, 9, mtime=0)
+        else:
+            zipped = b""
+        kind = TYPES.get(suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
+        etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+        return Page(body, zipped if len(zipped) < len(body) else b"", kind, etag)
+
+
+class PageHandler(RequestHandler):
+    """`/` and what else is at the top; `/web/{version}/{path}` for ever; `/web/{path}` for who copies a file."""
+
+    def initialize(self, *, web: Web, pictures: tuple[str, ...]) -> None:
+        """`pictures` are the origins, other than our own, at which the storage shows pictures."""
+        self.web = web
+        self.pictures = " ".join(pictures)
+        self.log_about = ""
+
+    def set_default_headers(self) -> None:
+        self.clear_header("Server")
+        self.set_header("X-Content-Type-Options", "nosniff")
+        self.set_header("Referrer-Policy", "no-referrer")
+        self.set_header("Cross-Origin-Opener-Policy", "same-origin")
+        self.set_header("Content-Type", "text/plain; charset=utf-8")
+
+    def get(self, path: str) -> None:
+        self.set_header("Content-Security-Policy", self._policy())
+        version, _, rest = path.removeprefix("web/").partition("/")
+        immutable = path.startswith("web/") and version == self.web.version
+        name = AT_THE_TOP.get(path) or (rest if immutable else path.removeprefix("web/"))
+        page = self.web.pages.get(name)
+        if page is None:
+            self.set_status(404)
+            self.set_header("Cache-Control", "no-store")
+            self.write("There is nothing at this address.\n")
+            return
+        self.set_header("Content-Type", page.type)
+        self.set_header("ETag", page.etag)
+        self.set_header("Vary", "Accept-Encoding")
+        self.set_header("Cache-Control", "public, max-age=31536000, immutable" if immutable else "no-cache")
+        if page.etag in self.request.headers.get("If-None-Match", ""):
+            self.set_status(304)
+            return
+        body = page.body
+        if page.zipped and "gzip" in self.request.headers.get("Accept-Encoding", ""):
+            self.set_header("Content-Encoding", "gzip")
+            body = page.zipped
+        self.set_header("Content-Length", len(body))
+        if self.request.method != "HEAD":
+            self.write(body)
+
+    head = get
+
+    def write_error(self, status_code: int, **_: Any) -> None:
+        if status_code == 405:
+            self.set_header("Allow", "GET, HEAD")
+        self.finish(f"{HTTPStatus(status_code).phrase}.\n")
+
+    def _policy(self) -> str:
+        """Nothing from elsewhere, nothing inline, no text that becomes HTML or code (Trusted Types)."""
+        return (
+            "default-src 'none'; script-src 'self'; style-src 'self'; manifest-src 'self'; worker-src 'self'; "
+            f"img-src 'self' data: blob: {self.pictures}; connect-src 'self' {self.pictures}; "
+            "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+            "require-trusted-types-for 'script'; trusted-types dreamlog"
+        )

@@ -1,0 +1,181 @@
+"""A real browser in front of the page: Debian's Chromium, driven by Playwright.
+
+What it logs as an error, and what it refuses for the page's own policy, fails the test that looked away.
+"""
+
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright, expect
+
+from tests.client import WITHIN, Server, until
+
+CHROMIUM = "/usr/bin/chromium"
+# Root and no way out: without these it asks for Google's hosts at every start.
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+# A name that is not localhost: over plain http browsers withhold locks, the service worker and more from such pages.
+HOUSE = "dreams.test"
+FLAGS.append(f"--host-resolver-rules=MAP {HOUSE} 127.0.0.1")
+PHONE: dict[str, Any] = {
+    "viewport": {"width": 390, "height": 844},
+    "device_scale_factor": 2,
+    "has_touch": True,
+    "is_mobile": True,
+}
+DESK: dict[str, Any] = {"viewport": {"width": 1280, "height": 860}}
+SCREENS = {"phone": PHONE, "desk": DESK}
+
+expect.set_options(timeout=1000 * WITHIN)
+
+
+class Person:
+    """One browser profile: its cookies, its database, its tabs."""
+
+    def __init__(self, context: BrowserContext, url: str) -> None:
+        self.context = context
+        self.url = url
+        self.complaints: list[str] = []  # what the browser logged as errors
+        self.expected: tuple[str, ...] = ()  # parts of those that belong to the test
+
+    async def tab(self, address: str = "") -> Page:
+        """A new tab, at `address` as `#/write`."""
+        page = await self.context.new_page()
+        page.set_default_timeout(1000 * WITHIN)
+        page.on("console", self._on_console)
+        page.on("pageerror", lambda error: self.complaints.append(f"{error}"))
+        await page.goto(f"{self.url}/{address}")
+        return page
+
+    async def sign_in(self, page: Page, name: str = "ada", password: str = "correct horse") -> None:
+        await page.get_by_label("User name").fill(name)
+        await page.get_by_label("Password").fill(password)
+        await page.get_by_role("button", name="Sign in").click()
+        await expect(page.get_by_role("searchbox")).to_be_visible()
+
+    async def sign_up(self, page: Page, name: str = "ada", password: str = "correct horse") -> None:
+        """As somebody who is here for the first time."""
+        await page.get_by_role("button", name="New here? Create an account").click()
+        await page.get_by_label("User name").fill(name)
+        await page.get_by_label("Password").fill(password)
+        await page.get_by_role("button", name="Create an account").click()
+        await expect(page.get_by_role("searchbox")).to_be_visible()
+
+    async def slow(self, page: Page, *, upload: int = -1) -> None:
+        """From now on so many bytes a second go out of this tab; -1: as fast as can be."""
+        devtools = await self.context.new_cdp_session(page)
+        limits = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": upload}
+        await devtools.send("Network.emulateNetworkConditions", limits)
+
+    def unexpected(self) -> list[str]:
+        return [each for each in self.complaints if not any(part in each for part in self.expected)]
+
+    def _on_console(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.complaints.append(f"{message.text} ({message.location['url']})")
+
+
+class Browsing:
+    """Chromium, and the people who use it."""
+
+    def __init__(self, browser: Browser, url: str) -> None:
+        self._browser = browser
+        self._url = url
+        self.people: list[Person] = []
+
+    async def person(self, screen: str = "desk", **more: Any) -> Person:
+        """A new profile; `more` are Playwright's options of a context, as `locale="zh-CN"`."""
+        options = SCREENS[screen] | {"locale": "en-GB", "color_scheme": "dark"} | more
+        person = Person(await self._browser.new_context(**options), self._url)
+        self.people.append(person)
+        return person
+
+
+@asynccontextmanager
+async def browsing(url: str) -> AsyncIterator[Browsing]:
+    """`url` is the server's. Fails at the end when a browser has complained of something unexpected."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        try:
+            here = Browsing(browser, url)
+            yield here
+            complaints = [complaint for person in here.people for complaint in person.unexpected()]
+            assert not complaints, complaints
+        finally:
+            await browser.close()
+
+
+# Everything that moves by itself. The measure that browsers tell leaves out what follows a click; this does not.
+WATCH = """
+  window.shifts = []
+  const rect = ({ x, y, width, height }) => [x, y, width, height].map(Math.round).join(' ')
+  const part = ({ node, previousRect, currentRect }) =>
+    `${node?.nodeName}.${node?.className}: ${rect(previousRect)} to ${rect(currentRect)}`
+  const seen = (list) => {
+    for (const { value, sources } of list.getEntries()) window.shifts.push({ value, parts: sources.map(part) })
+  }
+  new PerformanceObserver(seen).observe({ type: 'layout-shift' })
+"""
+
+# For Page.wait_for_function: a bar tells that part of it has gone out.
+HALF_SENT = "() => [...document.querySelectorAll('progress')].some(({ value, max }) => 0 < value && value < max)"
+
+
+async def watch_shifts(page: Page) -> None:
+    """From now on, what moves on the page without being scrolled is counted, for `shifts`."""
+    await page.evaluate(f"() => {{ {WATCH} }}")
+
+
+async def shifts(page: Page) -> list[Any]:
+    """What has moved since `watch_shifts`; each with how much, and what."""
+    # Two frames, so that what was laid out last has been counted.
+    await page.evaluate("() => new Promise((seen) => requestAnimationFrame(() => requestAnimationFrame(seen)))")
+    found: list[Any] = await page.evaluate("() => window.shifts")
+    return found
+
+
+async def boxes(page: Page, selector: str) -> list[tuple[float, ...]]:
+    """Where on the page each of these is, and how large: left, top, width, height."""
+    script = """(all) => all.map((each) => each.getBoundingClientRect())
+      .map(({ left, top, width, height }) => [left + scrollX, top + scrollY, width, height])"""
+    return [tuple(each) for each in await page.locator(selector).evaluate_all(script)]
+
+
+async def loaded(page: Page, count: int) -> None:
+    """So many pictures of the dream are seen, each with all its pixels."""
+    await expect(page.locator(".picture[data-loaded]")).to_have_count(count)
+    widths = await page.locator(".picture .open img").evaluate_all("(all) => all.map((each) => each.naturalWidth)")
+    assert len(widths) == count
+    assert all(widths)
+
+
+@asynccontextmanager
+async def held(server: Server) -> AsyncIterator[None]:
+    """No picture gets ready meanwhile: the processes that render stand still."""
+    workers = await until(lambda: server.descendants("multiprocessing.forkserver")[1:], "there are workers")
+    for pid in workers:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in workers:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+def photo_file(folder: Path, name: str, content: bytes) -> Path:
+    """A picture as a file picker gives it."""
+    path = folder / name
+    path.write_bytes(content)
+    return path

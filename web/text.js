@@ -1,0 +1,126 @@
+// @ts-check
+// Text and the places of pictures in it. Pure. A position counts Unicode code points: an emoji is one.
+
+/**
+ * @typedef {import('./types').Block} Block
+ */
+
+/** How many code points `text` has. @param {string} text */
+export function length(text) {
+  let count = 0
+  for (const _ of text) count++
+  return count
+}
+
+/** Where the n-th code point of `text` begins, as JavaScript counts. @param {string} text @param {number} position */
+export function offset(text, position) {
+  let at = 0
+  while (position-- > 0 && at < text.length) at += (text.codePointAt(at) ?? 0) > 0xffff ? 2 : 1
+  return at
+}
+
+/**
+ * The text in pieces, with what stands between them, in order. There is a piece, perhaps an empty one, before and after
+ * each group.
+ * @template {{position: number}} T
+ * @param {string} content
+ * @param {readonly T[]} placed in the order of their positions
+ * @returns {{pieces: string[], groups: T[][]}}
+ */
+export function split(content, placed) {
+  /** @type {T[][]} */
+  const groups = []
+  const pieces = []
+  let from = 0
+  let position = -1
+  for (const each of placed) {
+    if (each.position === position) {
+      groups[groups.length - 1].push(each)
+      continue
+    }
+    position = each.position
+    const to = offset(content, position)
+    pieces.push(content.slice(from, to))
+    groups.push([each])
+    from = to
+  }
+  pieces.push(content.slice(from))
+  return { pieces, groups }
+}
+
+/**
+ * A dream as the editor takes it apart.
+ * @template {{position: number}} T
+ * @param {string} content @param {readonly T[]} placed in the order of their positions
+ * @param {(each: T) => Block} block what stands for it in the editor
+ * @returns {Block[]}
+ */
+export function blocksOf(content, placed, block) {
+  const { pieces, groups } = split(content, placed)
+  /** @type {Block[]} */
+  const blocks = [{ text: pieces[0] }]
+  groups.forEach((group, index) => {
+    group.forEach((each, nth) => blocks.push(...(nth ? [{ text: '' }] : []), block(each)))
+    blocks.push({ text: pieces[index + 1] })
+  })
+  return blocks
+}
+
+/**
+ * The editor's blocks as one text, and the position of each picture in it.
+ * @param {readonly Block[]} blocks
+ */
+export function flatten(blocks) {
+  let content = ''
+  let position = 0
+  /** @type {import('./types').PlacedPhoto[]} */
+  const photos = []
+  /** @type {{id: number, position: number}[]} */
+  const images = []
+  for (const block of blocks) {
+    if ('text' in block) {
+      content += block.text
+      position += length(block.text)
+    } else if ('photo' in block) photos.push({ ...block.photo, position })
+    else images.push({ id: block.image.id, position })
+  }
+  return { content, photos, images }
+}
+
+/**
+ * The blocks with the picture at `index` one line of text, or one picture, earlier (`by` -1) or later (1).
+ * @param {readonly Block[]} blocks @param {number} index @param {-1 | 1} by
+ * @returns {Block[]}
+ */
+export function moved(blocks, index, by) {
+  const before = /** @type {{text: string}} */ (blocks[index - 1]).text
+  const after = /** @type {{text: string}} */ (blocks[index + 1]).text
+  const picture = blocks[index]
+  const next = by < 0 ? before : after
+  const neighbour = index + 2 * by
+  if (next === '' && blocks[neighbour]) {
+    // Straight over the other picture.
+    const swapped = [...blocks]
+    ;[swapped[index], swapped[neighbour]] = [swapped[neighbour], swapped[index]]
+    return swapped
+  }
+  let cut
+  if (by < 0) cut = before.slice(0, -1).lastIndexOf('\n') + 1
+  else cut = after.indexOf('\n', 1) < 0 ? after.length : after.indexOf('\n', 1)
+  const pair =
+    by < 0
+      ? [{ text: before.slice(0, cut) }, picture, { text: before.slice(cut) + after }]
+      : [{ text: before + after.slice(0, cut) }, picture, { text: after.slice(cut) }]
+  return [...blocks.slice(0, index - 1), ...pair, ...blocks.slice(index + 2)]
+}
+
+/** The first words, on one line. @param {string} content */
+export function excerpt(content) {
+  return content.slice(0, 400).replace(/\s+/g, ' ').trim()
+}
+
+/** A number of bytes as people write it. @param {number} bytes @param {string} language */
+export function size(bytes, language) {
+  const megabytes = bytes / 1e6
+  return `${megabytes.toLocaleString(language, { minimumFractionDigits: 1, maximumFractionDigits: 1 })} MB`
+}

@@ -1,0 +1,334 @@
+// @ts-check
+// The journal: newest night first, endless, with search, tags and the calendar.
+
+import { h, icon, iconButton, keepFocus, setStyle } from '../dom.js'
+import { journal } from '../journal.js'
+import { ManyDreamsWebSocketClient } from '../many_dreams.js'
+import { outbox } from '../outbox.js'
+import { session } from '../session.js'
+import * as store from '../store.js'
+import { excerpt } from '../text.js'
+import { dayName, failure, moodName, shortDate, t } from '../words.js'
+import { Calendar } from './calendar.js'
+import { address } from './picture.js'
+
+/** @typedef {import('../types').ShownDream} ShownDream */
+
+const PAGE = 20
+const PAUSE = 250 // milliseconds of not typing after which the search begins
+const WATCHED = 200 // dreams on one page that are told of their changes
+
+/**
+ * @param {URLSearchParams} parameters q, tag, night
+ * @param {import('../app').App} app @returns {import('../types').View}
+ */
+export function listView(parameters, app) {
+  const tag = parameters.get('tag') ?? ''
+  const night = parameters.get('night') ?? ''
+  /** @type {import('../journal').Query} */
+  let query = { q: parameters.get('q') ?? '', tag, from: night, to: night }
+  /** @type {string[]} */
+  let ids = []
+  /** @type {string | null} */
+  let cursor = null
+  let loading = new AbortController()
+  let loaded = false
+  let asking = false // for the next page; a button that is disabled meanwhile would lose the focus
+  /** @type {Map<string, HTMLElement>} */
+  const cards = new Map()
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let typing
+
+  const live = new ManyDreamsWebSocketClient(() => session.token(), onUpdate, {
+    onProgress: ({ dream_id, image, revision }) => journal.learnImage(dream_id, image, revision),
+    onDeleted: ({ dream_id }) => journal.gone(dream_id),
+    onStatus: (status, { code }) => {
+      if (status === 'closed' && code === 4401)
+        session.again().then(
+          () => live.connect(),
+          () => {},
+        )
+    },
+  })
+
+  const field = h('input', {
+    type: 'search',
+    placeholder: t('search'),
+    'aria-label': t('search'),
+    value: query.q,
+    enterkeyhint: 'search',
+    on: { input: onInput },
+  })
+  const calendar = new Calendar(night, (day) => app.go(day ? `#/?night=${day}` : '#/'))
+  const filter = h('p', { class: 'filter', hidden: true })
+  const offline = h('p', { class: 'notice', hidden: true }, t('offline'))
+  const drafts = h('ul', { class: 'cards drafts', 'aria-label': t('drafts') })
+  const list = h('ol', { class: 'cards', 'aria-label': t('journal'), 'aria-busy': 'true' })
+  const empty = h('div', { class: 'empty', hidden: true })
+  const more = h('button', { type: 'button', class: 'more', hidden: true, on: { click: () => next() } }, t('load_more'))
+  const element = h(
+    'main',
+    { id: 'content', class: 'list', tabindex: '-1' },
+    h('h1', { class: 'unseen' }, t('journal')),
+    h('div', { class: 'tools' }, h('search', null, icon('search'), field), calendar.button),
+    calendar.element,
+    h('div', { class: 'results' }, filter, offline, drafts, list, empty, more),
+    h('a', { class: 'button main write', href: '#/write' }, icon('add'), t('write')),
+  )
+
+  const watcher = new IntersectionObserver((seen) => seen.some((each) => each.isIntersecting) && next(), {
+    rootMargin: '800px',
+  })
+  const show = () => keepFocus(element, showNow)
+  const onDream = (/** @type {Event} */ event) => changed(/** @type {CustomEvent} */ (event).detail)
+  // Another device may have written meanwhile: nobody tells of dreams that are new.
+  const onLook = () => element.isConnected && document.visibilityState === 'visible' && first()
+  journal.addEventListener('dream', onDream)
+  journal.addEventListener('list', renew)
+  outbox.addEventListener('change', show)
+  addEventListener('online', onLook)
+  document.addEventListener('visibilitychange', onLook)
+  watcher.observe(more)
+  showFilter()
+  start()
+  return { element, title: t('journal'), close, pause, back }
+
+  async function start() {
+    showDrafts()
+    // What is here is shown at once; the server's answer then takes its place.
+    const kept = await journal.kept(query)
+    if (!loaded && kept.length) {
+      ids = kept.slice(0, PAGE)
+      show()
+    }
+    await first()
+    live.connect()
+  }
+
+  function back() {
+    showDrafts()
+    calendar.show()
+    first()
+    live.connect()
+  }
+
+  function pause() {
+    live.close()
+  }
+
+  function close() {
+    loading.abort()
+    calendar.close()
+    live.close()
+    watcher.disconnect()
+    journal.removeEventListener('dream', onDream)
+    journal.removeEventListener('list', renew)
+    outbox.removeEventListener('change', show)
+    removeEventListener('online', onLook)
+    document.removeEventListener('visibilitychange', onLook)
+  }
+
+  /** The newest page; what was read further down stays. */
+  async function first() {
+    loading.abort()
+    loading = new AbortController()
+    const { signal } = loading
+    try {
+      const page = await journal.page(query, null, PAGE, signal)
+      if (signal.aborted) return
+      const before = new Set(ids)
+      const joins = loaded && page.ids.some((id) => before.has(id)) && ids.length > page.ids.length
+      if (joins) ids = [...page.ids, ...ids.slice(ids.findIndex((id) => id === page.ids.at(-1)) + 1)]
+      else ({ ids, cursor } = page)
+      loaded = true
+      offline.hidden = !page.offline
+      show()
+    } catch (error) {
+      if (!signal.aborted) say(app.sentence(error), t('try_another'), first)
+    }
+  }
+
+  async function next() {
+    if (!cursor || asking) return
+    const { signal } = loading
+    asking = true
+    more.textContent = t('loading')
+    try {
+      const page = await journal.page(query, cursor, PAGE, signal)
+      if (signal.aborted) return
+      cursor = page.offline ? cursor : page.cursor
+      ids = [...ids, ...page.ids.filter((id) => !ids.includes(id))]
+      show()
+    } catch {
+      // The button stays, for another try.
+    } finally {
+      asking = false
+      more.textContent = t('load_more')
+    }
+    // The end may still be in sight.
+    watcher.unobserve(more)
+    watcher.observe(more)
+  }
+
+  function onInput() {
+    clearTimeout(typing)
+    typing = setTimeout(() => {
+      query = { ...query, q: field.value.trim() }
+      loaded = false // what is listed answers another question
+      app.renamed(address_of(query))
+      showFilter()
+      first()
+    }, PAUSE)
+  }
+
+  /** @param {{dream_id: string, revision: number}} message */
+  function onUpdate({ dream_id, revision }) {
+    const known = journal.shown(dream_id)
+    if (known && revision > known.revision) journal.get(dream_id).catch(() => {})
+  }
+
+  /** @param {string} id */
+  function changed(id) {
+    const lasting = journal.lasting(id)
+    if (lasting !== id && cards.has(id) && !ids.includes(lasting)) ids = [lasting, ...ids]
+    if (lasting !== id || !cards.has(id)) return show()
+    const dream = journal.shown(id)
+    if (dream) fill(/** @type {HTMLElement} */ (cards.get(id)), dream)
+    else show()
+  }
+
+  /** There may be others. */
+  function renew() {
+    calendar.show()
+    if (loaded) first()
+  }
+
+  function showNow() {
+    const waiting = journal.waiting(query)
+    const shown = [...waiting, ...ids.filter((id) => !waiting.includes(id))]
+    const dreams = shown.map((id) => journal.shown(id)).filter((dream) => dream !== null)
+    const nodes = dreams.map((dream) => {
+      const card = cards.get(dream.id) ?? h('li')
+      cards.set(dream.id, card)
+      fill(card, dream)
+      return card
+    })
+    const same = nodes.length === list.children.length && nodes.every((node, index) => list.children[index] === node)
+    if (!same) list.replaceChildren(...nodes)
+    list.setAttribute('aria-busy', String(!loaded))
+    more.hidden = !cursor
+    if (dreams.length || !loaded) empty.hidden = true
+    else if (query.q || query.tag || query.from) say(t('nothing_found'), t('show_all'), () => app.go('#/'))
+    else say(t('no_dreams'), '', () => {}, t('no_dreams_hint'))
+    const theirs = dreams.map(({ id }) => id).filter((id) => !id.startsWith('local-'))
+    live.subscribe(theirs.slice(0, WATCHED))
+  }
+
+  /** @param {string} text @param {string} label @param {() => void} click @param {string} [hint] */
+  function say(text, label, click, hint = '') {
+    empty.hidden = false
+    const said = [
+      h('p', { class: 'big' }, text),
+      hint ? h('p', null, hint) : '',
+      label ? h('button', { type: 'button', on: { click } }, label) : '',
+    ]
+    keepFocus(element, () => empty.replaceChildren(...said))
+  }
+
+  function showFilter() {
+    const words = [query.tag && `#${query.tag}`, night && t('night_of', { date: dayName(night) })].filter(Boolean)
+    filter.hidden = words.length === 0
+    filter.replaceChildren(
+      h('span', { class: 'chip' }, words.join(' · ')),
+      iconButton('close', t('show_all'), () => app.go('#/')),
+    )
+  }
+
+  async function showDrafts() {
+    const user = session.user?.id ?? ''
+    const written = (await store.drafts(user)).filter(({ dreamId }) => dreamId === null)
+    written.sort((a, b) => b.changedAt - a.changedAt)
+    drafts.replaceChildren(
+      ...written.map(({ fields, blocks, key }) => {
+        const text = excerpt(blocks.map((block) => ('text' in block ? block.text : ' ')).join(''))
+        const link = h('a', { class: 'card', href: `#/write/${key}` })
+        link.append(
+          h(
+            'div',
+            { class: 'card-text' },
+            h('p', { class: 'when' }, t('draft')),
+            h('h2', null, fields.title || text.slice(0, 40) || t('untitled')),
+            h('p', { class: 'excerpt' }, text),
+          ),
+        )
+        return h('li', null, link)
+      }),
+    )
+  }
+}
+
+/** @param {import('../journal').Query} query */
+function address_of({ q, tag, from }) {
+  const parameters = new URLSearchParams()
+  if (q) parameters.set('q', q)
+  if (tag) parameters.set('tag', tag)
+  if (from) parameters.set('night', from)
+  return `#/${parameters.size ? `?${parameters}` : ''}`
+}
+
+/** @param {HTMLElement} card @param {ShownDream} dream */
+function fill(card, dream) {
+  const { id, title, content, dreamed_at, mood, tags, images, pending } = dream
+  const state = JSON.stringify([
+    id,
+    title,
+    content.slice(0, 400),
+    dreamed_at,
+    mood,
+    tags,
+    images,
+    pending?.problem,
+    !pending,
+  ])
+  if (card.dataset.state === state) return
+  card.dataset.state = state
+  const focused = card.contains(document.activeElement)
+  const about = [mood && moodName(mood), ...tags.map((tag) => `#${tag}`)].filter(Boolean).join(' · ')
+  const failed = images.find(({ error }) => error)?.error
+  const problem = pending?.problem ? t('not_sent', { detail: pending.problem.detail }) : failed ? failure(failed) : ''
+  card.replaceChildren(
+    h(
+      'a',
+      { class: 'card', href: `#/dream/${id}` },
+      h(
+        'div',
+        { class: 'card-text' },
+        h('p', { class: 'when' }, h('time', { datetime: dreamed_at }, shortDate(dreamed_at))),
+        h('h2', null, title || excerpt(content).slice(0, 40) || t('untitled')),
+        h('p', { class: 'excerpt' }, excerpt(content)),
+        about && h('p', { class: 'about' }, about),
+        problem ? h('p', { class: 'problem' }, problem) : pending && h('p', { class: 'about' }, t('uploading')),
+      ),
+      images.length > 0 && thumbnail(images),
+    ),
+  )
+  if (focused) card.querySelector('a')?.focus({ preventScroll: true })
+}
+
+/** @param {import('../types').ShownImage[]} images */
+function thumbnail(images) {
+  const image = images.find(({ status }) => status === 'completed') ?? images[0]
+  const waits = image.status === 'processing' || image.status === 'uploading'
+  const box = h('div', { class: 'thumbnail', 'data-status': image.status })
+  const url = image.status === 'completed' ? address(image, 320) : image.preview
+  if (image.placeholder) setStyle(box, '--placeholder', `url("${image.placeholder}")`)
+  if (url) {
+    const picture = h('img', { src: url, alt: '', loading: 'lazy', decoding: 'async' })
+    picture.addEventListener('error', () => picture.remove())
+    box.append(picture)
+  }
+  if (waits) box.append(h('span', { class: 'pulse', title: t('processing') }))
+  if (image.status === 'failed') box.append(icon('photo'))
+  if (images.length > 1) box.append(h('span', { class: 'count' }, images.length))
+  return box
+}

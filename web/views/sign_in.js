@@ -1,0 +1,92 @@
+// @ts-check
+// Signing in, and making an account.
+
+import { h, icon } from '../dom.js'
+import { Refused, session } from '../session.js'
+import { t } from '../words.js'
+
+/** @param {import('../app').App} app @returns {import('../types').View} */
+export function signInView(app) {
+  /** @type {'login' | 'register'} */
+  let way = 'login'
+  let asking = false // a button that is disabled meanwhile would lose the focus
+
+  const name = h('input', {
+    name: 'username',
+    autocomplete: 'username',
+    autocapitalize: 'none',
+    spellcheck: 'false',
+    maxlength: 64,
+    required: true,
+  })
+  const password = h('input', { name: 'password', type: 'password', required: true })
+  const rule = h('p', { class: 'hint', id: 'rule' }, t('password_rule'))
+  const problem = h('p', { class: 'problem', role: 'alert' })
+  const submit = h('button', { type: 'submit', class: 'main' })
+  const other = h('button', { type: 'button', class: 'link', on: { click: turn } })
+  const form = h(
+    'form',
+    { class: 'sign-in', on: { submit: onSubmit } },
+    h('div', { class: 'moon', 'aria-hidden': 'true' }, icon('moon')),
+    h('h1', null, t('name')),
+    h('p', { class: 'tagline' }, t('tagline')),
+    h('label', null, h('span', null, t('username')), name),
+    h('label', null, h('span', null, t('password')), password),
+    rule,
+    problem,
+    submit,
+    other,
+  )
+  const view = {
+    element: h('main', { id: 'content', tabindex: '-1', class: 'narrow' }, form),
+    title: t('sign_in'),
+    close() {},
+  }
+  show()
+  return view
+
+  function turn() {
+    way = way === 'login' ? 'register' : 'login'
+    problem.textContent = ''
+    show()
+  }
+
+  function show() {
+    const isNew = way === 'register'
+    submit.textContent = t(isNew ? 'sign_up' : 'sign_in')
+    other.textContent = t(isNew ? 'to_sign_in' : 'to_sign_up')
+    rule.hidden = !isNew
+    password.autocomplete = isNew ? 'new-password' : 'current-password'
+    if (isNew) password.setAttribute('minlength', '8')
+    else password.removeAttribute('minlength')
+    if (isNew) password.setAttribute('aria-describedby', 'rule')
+    else password.removeAttribute('aria-describedby')
+    view.title = t(isNew ? 'sign_up' : 'sign_in')
+    app.titled(view)
+  }
+
+  /** @param {Event} event */
+  async function onSubmit(event) {
+    event.preventDefault()
+    if (asking) return
+    asking = true
+    problem.textContent = ''
+    try {
+      await session.enter(way, name.value, password.value)
+    } catch (error) {
+      problem.textContent = why(error)
+    } finally {
+      asking = false
+    }
+  }
+
+  /** @param {unknown} error */
+  function why(error) {
+    if (!(error instanceof Refused)) return app.sentence(error)
+    if (error.status === 401) return t('wrong_password')
+    if (error.status === 409) return t('name_taken')
+    if (error.status === 403) return t('no_new_accounts')
+    if (error.status === 429) return t('too_many_tries', { n: error.retryAfter })
+    return error.message
+  }
+}
