@@ -42,7 +42,9 @@ export function listView(parameters, app) {
   const live = new ManyDreamsWebSocketClient(() => session.token(), onUpdate, {
     onProgress: ({ dream_id, image, revision }) => journal.learnImage(dream_id, image, revision),
     onDeleted: ({ dream_id }) => journal.gone(dream_id),
+    onError: ({ code, dream_id }) => code === 'not_found' && dream_id && journal.gone(dream_id),
     onStatus: (status, { code }) => {
+      if (status === 'connected' && !offline.hidden) first() // the network was there, and now the server is too
       if (status === 'closed' && code === 4401)
         session.again().then(
           () => live.connect(),
