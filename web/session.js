@@ -4,9 +4,11 @@
 
 import { alone } from './locks.js'
 import * as store from './store.js'
+import { recall, remember } from './words.js'
 
 /** @typedef {import('./types').User} User */
 
+const ON_ITS_WAY = 5_000 // milliseconds in which the answer to a page that was reloaded has come
 const EARLY = 75 // seconds before its end at which a token is no longer used; WebSockets ask for a new one 60 before
 
 /** The server could not be reached, or cannot take work just now. */
@@ -122,7 +124,7 @@ class Session extends EventTarget {
 
   async #refresh() {
     // Each refresh token serves once, and two tabs share one cookie.
-    const answer = await alone('dreamlog refresh', () => ask('/api/auth/refresh')).catch(async (error) => {
+    const answer = await alone('dreamlog refresh', refreshed).catch(async (error) => {
       if (error instanceof Refused) await this.#left()
       throw error
     })
@@ -154,6 +156,25 @@ class Session extends EventTarget {
     const response = await fetch('/api/me', { headers: { Authorization: `Bearer ${this.#access}` } }).catch(() => null)
     if (!response?.ok) throw new Unreachable()
     return response.json()
+  }
+}
+
+/**
+ * A page that was reloaded while it asked leaves an answer on its way, with the only cookie that still serves: the next
+ * page waits for that, and does not ask with the old one.
+ */
+async function refreshed() {
+  const since = Math.abs(Date.now() - Number(recall('refreshing')))
+  if (since < ON_ITS_WAY) await new Promise((resolve) => setTimeout(resolve, ON_ITS_WAY - since))
+  remember('refreshing', String(Date.now()))
+  try {
+    const answer = await ask('/api/auth/refresh')
+    remember('refreshing', '')
+    return answer
+  } catch (error) {
+    // A page that is being left takes its request for failed, too.
+    if (error instanceof Refused) remember('refreshing', '')
+    throw error
   }
 }
 

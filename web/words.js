@@ -292,7 +292,7 @@ function preferred() {
   return first?.toLowerCase().startsWith('zh') ? 'zh' : 'en'
 }
 
-/** A choice of how the page looks, kept on this device. @param {string} name */
+/** Something small that all tabs know, kept on this device. @param {string} name */
 export function recall(name) {
   try {
     return localStorage.getItem(name)
@@ -301,7 +301,7 @@ export function recall(name) {
   }
 }
 
-/** @param {string} name @param {string} value empty: no choice */
+/** @param {string} name @param {string} value empty: forget it */
 export function remember(name, value) {
   try {
     if (value) localStorage.setItem(name, value)

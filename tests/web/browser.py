@@ -128,19 +128,22 @@ WATCH = """
   new PerformanceObserver(seen).observe({ type: 'layout-shift' })
 """
 
+# Two frames: what was changed before is where it belongs, and has been counted.
+LAID_OUT = "() => new Promise((seen) => requestAnimationFrame(() => requestAnimationFrame(seen)))"
+
 # For Page.wait_for_function: a bar tells that part of it has gone out.
 HALF_SENT = "() => [...document.querySelectorAll('progress')].some(({ value, max }) => 0 < value && value < max)"
 
 
 async def watch_shifts(page: Page) -> None:
     """From now on, what moves on the page without being scrolled is counted, for `shifts`."""
+    await page.evaluate(LAID_OUT)
     await page.evaluate(f"() => {{ {WATCH} }}")
 
 
 async def shifts(page: Page) -> list[Any]:
     """What has moved since `watch_shifts`; each with how much, and what."""
-    # Two frames, so that what was laid out last has been counted.
-    await page.evaluate("() => new Promise((seen) => requestAnimationFrame(() => requestAnimationFrame(seen)))")
+    await page.evaluate(LAID_OUT)
     found: list[Any] = await page.evaluate("() => window.shifts")
     return found
 

@@ -9,13 +9,13 @@ from playwright.async_api import Page, expect
 
 from tests import photos
 from tests.client import Api, Server, settings
-from tests.web.browser import browsing
+from tests.web.browser import browsing, photo_file
 
-# Everything that is read or heard of the page.
+# Everything that is read or heard of the page: in the views, and in what lies over them.
 SAID = """() => {
-  const seen = document.createTreeWalker(document.getElementById('app'), NodeFilter.SHOW_TEXT)
+  const seen = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT)
   const said = []
-  while (seen.nextNode()) said.push(seen.currentNode.data)
+  while (seen.nextNode()) if (!seen.currentNode.parentElement.closest('noscript')) said.push(seen.currentNode.data)
   for (const each of document.querySelectorAll('*')) {
     for (const name of ['aria-label', 'title', 'placeholder', 'alt']) said.push(each.getAttribute(name) ?? '')
   }
@@ -33,49 +33,114 @@ async def english(page: Page) -> set[str]:
 
 
 @pytest.mark.gen_test
-async def test_the_page_speaks_the_browsers_language_and_the_chosen_one(data: Path, mongodb_uri: str) -> None:
+async def test_the_page_speaks_the_browsers_language_and_the_chosen_one(
+    data: Path, mongodb_uri: str, tmp_path: Path
+) -> None:
     """Chinese from the first word to the last, on every view; then English, also after a reload; dates too."""
+    photo = photo_file(tmp_path, "a.jpg", photos.small_jpeg(2))
     async with (
         Server(data, **settings(data, mongodb_uri)) as server,
         Api(server.url) as api,
         browsing(server.url) as chromium,
     ):
         await api.sign_up()
-        pictures = [photos.small_jpeg(1), photos.corrupt_jpeg()]
-        fields: dict[str, Any] = {"mood": "calm", "lucidity": 3, "dreamed_at": "2026-11-22T06:10:00+08:00"}
-        dream = await api.dream(*pictures, title="By the sea", content="雨", tags=["sea"], **fields)
-        await api.finished(dream["id"])
         ada = await chromium.person("phone", locale="zh-CN")
+        ada.expected = ("401", "404", "409", "ERR_")
         page = await ada.tab()
         await expect(page.get_by_role("button", name="登录")).to_be_visible()
         assert await page.evaluate("document.documentElement.lang") == "zh-CN"
         assert await english(page) == set()
         await page.get_by_label("用户名").fill("ada")
         await page.get_by_label("密码").fill("wrong horse")
-        ada.expected = ("401",)
         await page.get_by_role("button", name="登录").click()
         await expect(page.get_by_text("用户名或密码不正确。")).to_be_visible()
+        await page.get_by_role("button", name="还没有账户？注册一个").click()
+        assert await english(page) == set()
+        await page.get_by_role("button", name="注册").click()
+        await expect(page.get_by_text("这个用户名已被使用，请换一个。")).to_be_visible()
+        await page.get_by_role("button", name="已有账户？去登录").click()
         await page.get_by_label("密码").fill("correct horse")
         await page.get_by_role("button", name="登录").click()
+        await expect(page.get_by_text("这里还没有梦。")).to_be_visible()
+        assert await english(page) == set()
+
+        # Writing, a draft that is given up and taken back, one that waits to be sent.
+        await page.get_by_role("link", name="写下一个梦").click()
+        await page.get_by_label("标题").fill("By the sea")
+        await page.get_by_placeholder("输入标签后按回车").fill("sea,")
+        await page.locator("input[type=file]").first.set_input_files(photo)
+        await expect(page.get_by_role("group", name="图片 1").get_by_role("img")).to_be_visible()
+        await expect(page.get_by_text("草稿已保存在本设备")).to_be_visible()
+        assert await english(page) == set()
+        await page.get_by_role("button", name="移除图片").click()
+        await expect(page.get_by_text("图片已移除。")).to_be_visible()
+        await page.get_by_role("button", name="丢弃").click()
+        await expect(page.get_by_text("草稿已丢弃。")).to_be_visible()
+        assert await english(page) == set()
+        await page.get_by_role("button", name="撤销").last.click()
+        await expect(page.get_by_label("标题")).to_have_value("By the sea")
+        await page.get_by_role("link", name="梦的日记").click()
+        await expect(page.get_by_role("list", name="草稿")).to_be_visible()
+        assert await english(page) == set()
+        await page.get_by_role("link", name="By the sea").click()
+        await page.route("**/api/dreams*", lambda route: route.abort())
+        await page.get_by_role("button", name="保存").click()
+        await expect(page.get_by_text("等待网络连接，之后会自动发送。")).to_be_visible()
+        assert await english(page) == set()
+        await page.get_by_role("link", name="梦的日记").click()
+        await expect(page.get_by_text("当前离线。")).to_be_visible()
+        assert await english(page) == set()
+        await page.get_by_role("link", name="By the sea").click()
+        await page.unroute("**/api/dreams*")
+        await expect(page.get_by_role("link", name="编辑")).to_be_visible()
+
+        # Deleting, and taking it back; then a dream with a picture that is there and one that has failed.
+        await page.get_by_role("button", name="删除").click()
+        await expect(page.get_by_text("梦已删除。")).to_be_visible()
+        assert await english(page) == set()
+        await page.goto(f"{server.url}/#/dream/nothing")
+        await expect(page.get_by_text("没有这个梦，可能已被删除。")).to_be_visible()
+        assert await english(page) == set()
+        pictures = [photos.small_jpeg(1), photos.corrupt_jpeg()]
+        fields: dict[str, Any] = {"mood": "calm", "lucidity": 3, "dreamed_at": "2026-11-22T06:10:00+08:00"}
+        dream = await api.dream(*pictures, title="By the sea", content="雨", tags=["sea"], **fields)
+        await api.finished(dream["id"])
+        await page.goto(f"{server.url}/#/?night=2026-11-22")
         await expect(page.get_by_text("11月22日周日")).to_be_visible()
-        await page.get_by_role("button", name="日历").click()
+        await expect(page.get_by_text("2026年11月22日之夜")).to_be_visible()
         assert await english(page) == set()
         await page.get_by_role("link", name="By the sea").click()
         await expect(page.get_by_text("2026年11月22日星期日 · 6:10")).to_be_visible()
         await expect(page.locator("#content").get_by_text("第 2 张图片失败：文件已损坏，无法读取。")).to_be_visible()
         assert await english(page) == set()
+        await page.get_by_role("button", name="放大第 1 张图片").click()
+        await expect(page.get_by_role("dialog")).to_be_visible()
+        assert await english(page) == set()
+        await page.keyboard.press("Escape")
         await page.get_by_role("link", name="编辑").click()
         await expect(page.get_by_role("group", name="图片 1")).to_be_visible()
         assert await english(page) == set()
         await page.get_by_role("button", name="取消").click()
         await page.get_by_role("button", name="设置").click()
+        await page.get_by_role("button", name="删除账户").click()
+        await expect(page.get_by_role("dialog", name="删除账户")).to_be_visible()
+        assert await english(page) == set()
+        await page.get_by_role("button", name="取消").click()
+        await page.get_by_role("button", name="设置").click()
         await expect(page.get_by_role("dialog")).to_be_visible()
         assert await english(page) == set()
+
         await page.get_by_text("English").click()
         await expect(page.get_by_text("Sunday 22 November 2026").or_(page.get_by_text("Sunday, "))).to_be_visible()
         await page.reload()
         await expect(page.get_by_role("link", name="Edit")).to_be_visible()
         assert await page.evaluate("document.documentElement.lang") == "en"
+        # What is being written stays, whatever it is written in.
+        await page.get_by_role("link", name="Edit").click()
+        await page.get_by_label("Title").fill("By the lake")
+        await page.get_by_role("button", name="Settings").click()
+        await page.get_by_text("中文").click()
+        await expect(page.get_by_label("标题")).to_have_value("By the lake")
 
 
 @pytest.mark.gen_test

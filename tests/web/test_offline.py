@@ -1,6 +1,7 @@
 """Nights without a network: what was read opens, what is written is shown at once and sent later, exactly once."""
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.async_api import Page, Route, expect
@@ -9,7 +10,7 @@ from tests import photos
 from tests.client import Api, Server, settings, until
 from tests.web.browser import HALF_SENT, browsing, loaded, photo_file
 
-OFFLINE = ("ERR_INTERNET_DISCONNECTED", "ERR_FAILED", "ERR_CONNECTION")
+OFFLINE = ("ERR_INTERNET_DISCONNECTED", "ERR_FAILED", "ERR_CONNECTION", "WebSocket connection to")
 
 
 async def write(page: Page, title: str, photo: Path | None = None) -> None:
@@ -91,6 +92,15 @@ async def test_a_night_without_a_network(data: Path, mongodb_uri: str, tmp_path:
         await loaded(page, 1)
         await expect(page.locator(".banner")).to_be_hidden()
 
+        # Where the network is there and only the server was not, no browser tells that it is back.
+        await go_back(page)
+        server.port = urlsplit(server.url).port or 0
+        server.kill()
+        await page.get_by_role("searchbox").fill("written")
+        await expect(page.get_by_text("Offline. You see")).to_be_visible()
+        await server.restart()
+        await expect(page.get_by_text("Offline. You see")).to_be_hidden()
+
 
 @pytest.mark.gen_test
 async def test_two_tabs_send_everything_once(data: Path, mongodb_uri: str, tmp_path: Path) -> None:
@@ -125,8 +135,8 @@ async def test_two_tabs_send_everything_once(data: Path, mongodb_uri: str, tmp_p
         two = await ada.tab()
         await expect(two.get_by_role("searchbox")).to_be_visible()
         await ada.context.set_offline(True)
-        await write(one, "From the first", photo)
-        await write(two, "From the second")
+        await write(one, "From the first")
+        await write(two, "From the second", photo)
         for tab in (one, two):
             await expect(tab.get_by_text("Waiting for a connection.")).to_be_visible()
         await go_back(two)
@@ -134,10 +144,10 @@ async def test_two_tabs_send_everything_once(data: Path, mongodb_uri: str, tmp_p
             await expect(two.get_by_role("heading", name=title)).to_have_count(1)
         refuse = False
         await ada.context.set_offline(False)
-        await loaded(one, 1)
         await until(lambda: len(sent) == 3, "the second dream, and the first one again")
         assert lost == [201]
         assert len(set(sent)) == 2
+        await expect(one.get_by_role("link", name="Edit")).to_be_visible()
         await expect(two.locator(".card .about")).to_have_count(0)
         for title in ("From the first", "From the second"):
             await expect(two.get_by_role("heading", name=title)).to_have_count(1)

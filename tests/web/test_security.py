@@ -8,7 +8,7 @@ from playwright.async_api import Page, Request, expect
 
 from tests import photos
 from tests.client import Api, Server, settings, until
-from tests.web.browser import Person, browsing, photo_file
+from tests.web.browser import HOUSE, Person, browsing, photo_file
 
 EVIL = """<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>"""
 
@@ -148,37 +148,111 @@ async def test_who_signs_out_leaves_no_dreams_behind(data: Path, mongodb_uri: st
         await sign_out(page)
         await ours.sign_in(page)
         await expect(page.get_by_role("heading", name="Half a dream")).to_be_visible()
+        # One that has not gone out goes with the account too.
+        ours.expected = ("ERR_FAILED",)
+        await page.route("**/api/dreams", lambda route: route.abort())
+        await write(page, "Not sent", photo)
+        await page.get_by_role("button", name="Save").click()
+        await expect(page.get_by_text("Waiting for a connection.")).to_be_visible()
         await page.get_by_role("button", name="Settings").click()
+        await expect(page.get_by_text("What has not been sent yet stays on this device")).to_be_visible()
         await page.get_by_role("button", name="Delete the account").click()
         await page.get_by_role("dialog").get_by_label("User name").fill("ada")
         await page.get_by_role("dialog").get_by_role("button", name="Delete the account").click()
         await expect(page.get_by_role("button", name="Sign in")).to_be_visible()
         kept = await page.evaluate(KEPT)
         assert "Half a dream" not in kept
-        assert "photos: []" in kept
+        assert "Not sent" not in kept
+        for store in ("drafts", "outbox", "dreams", "photos"):
+            assert f"{store}: []" in kept
+
+
+async def end_session(person: Person) -> None:
+    """From elsewhere: used twice, a refresh token ends its session."""
+    [cookie] = await person.context.cookies(f"{person.url}/api/auth/refresh")
+    async with Api(person.url) as thief:
+        for status in (200, 401):
+            await thief.json("POST", "/api/auth/refresh", {"refresh": cookie["value"]}, status=status)
+
+
+async def sign_in_again(page: Page) -> None:
+    await page.get_by_label("User name").fill("ada")
+    await page.get_by_label("Password").fill("correct horse")
+    await page.get_by_role("button", name="Sign in").click()
 
 
 @pytest.mark.gen_test
 async def test_a_session_that_was_ended_elsewhere_asks_to_sign_in_and_keeps_the_draft(
     data: Path, mongodb_uri: str, tmp_path: Path
 ) -> None:
-    """The draft with its picture is there again after signing in, in the place where one was."""
+    """While one writes, while the page is closed, while it is offline: no dream is left, and what was written is."""
     photo = photo_file(tmp_path, "a.jpg", photos.small_jpeg(1))
     async with Server(data, **settings(data, mongodb_uri)) as server, browsing(server.url) as chromium:
         ada = await chromium.person()
-        ada.expected = ("401",)
+        ada.expected = ("401", "ERR_INTERNET_DISCONNECTED", "WebSocket connection to")
         page = await ada.tab()
         await ada.sign_up(page)
         await write(page, "Half a dream", photo)
-        [cookie] = await ada.context.cookies(f"{server.url}/api/auth/refresh")
-        async with Api(server.url) as thief:
-            # Used twice, a refresh token ends its session.
-            for status in (200, 401):
-                await thief.json("POST", "/api/auth/refresh", {"refresh": cookie["value"]}, status=status)
+        await end_session(ada)
         await page.get_by_role("button", name="Save").click()
         await expect(page.get_by_role("button", name="Sign in")).to_be_visible()
-        await page.get_by_label("User name").fill("ada")
-        await page.get_by_label("Password").fill("correct horse")
-        await page.get_by_role("button", name="Sign in").click()
+        await sign_in_again(page)
         await expect(page.get_by_role("heading", name="Half a dream")).to_be_visible()
         await expect(page.locator(".picture[data-loaded]")).to_be_visible()
+        await page.get_by_role("link", name="Journal").click()
+        await write(page, "The other half", photo)
+        await page.close()
+
+        await end_session(ada)
+        page = await ada.tab()
+        await expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+        kept = await page.evaluate(KEPT)
+        assert "Half a dream" not in kept
+        assert "/media/" not in kept
+        assert "The other half" in kept
+        await sign_in_again(page)
+        await expect(page.get_by_role("heading", name="Half a dream")).to_be_visible()
+        await expect(page.get_by_role("heading", name="The other half")).to_be_visible()
+
+        await page.wait_for_function("navigator.serviceWorker.controller !== null")
+        await ada.context.set_offline(True)
+        await page.reload()
+        await expect(page.get_by_text("Offline. You see")).to_be_visible()
+        await end_session(ada)
+        await ada.context.set_offline(False)
+        await expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+        assert "Half a dream" not in await page.evaluate(KEPT)
+        assert "Half a dream" not in await page.inner_text("body")
+
+
+@pytest.mark.gen_test
+async def test_a_page_without_https_lacks_nothing_but_the_offline_shell(
+    data: Path, mongodb_uri: str, tmp_path: Path
+) -> None:
+    """As from a machine in the house: no locks, no service worker; one signs up, writes with a picture, and reloads."""
+    photo = photo_file(tmp_path, "a.jpg", photos.small_jpeg(1))
+    async with (
+        Server(data, **settings(data, mongodb_uri)) as server,
+        browsing(server.url.replace("127.0.0.1", HOUSE)) as chromium,
+    ):
+        ada = await chromium.person("phone")
+        ada.expected = ("Cross-Origin-Opener-Policy header has been ignored",)  # it needs https
+        page = await ada.tab()
+        missing = "['locks' in navigator, 'serviceWorker' in navigator, 'randomUUID' in crypto, 'caches' in globalThis]"
+        assert await page.evaluate(missing) == [False] * 4
+        await ada.sign_up(page)
+        await write(page, "By the sea", photo)
+        # The tab that is reloaded had the draft open; nobody else has it.
+        await page.reload()
+        await expect(page.get_by_label("Title")).to_have_value("By the sea")
+        await expect(page.get_by_role("group", name="Picture 1").locator("img")).to_be_visible()
+        second = await ada.tab("#/write")
+        await expect(second.get_by_label("Title")).to_be_visible()
+        await expect(second.get_by_label("Title")).to_have_value("")
+        await second.close()
+        await page.get_by_role("button", name="Save").click()
+        await expect(page.locator(".picture[data-loaded]")).to_be_visible()
+        await page.reload()
+        await expect(page.locator(".picture[data-loaded]")).to_be_visible()
+        await sign_out(page)
+        assert "By the sea" not in await page.inner_text("body")

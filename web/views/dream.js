@@ -82,6 +82,7 @@ export function dreamView(id, app) {
         nothing(t('gone'))
       },
       onStatus: (status, { code }) => {
+        if (status === 'closed' && code === 4403) load() // deleted while the connection was away
         if (status === 'closed' && code === 4401)
           session.again().then(
             () => live?.connect(),
@@ -270,8 +271,8 @@ export function dreamView(id, app) {
       if (image.status !== 'failed' || !image.error) return []
       return [t('picture_failed', { n: index + 1, detail: failure(image.error) })]
     })
-    const open = images.some(({ status }) => status === 'processing' || status === 'uploading')
-    if (news.length) app.speak(!open && images.length > 1 ? `${news.join(' ')} ${t('pictures_ready')}` : news.join(' '))
+    const all = images.length > 1 && images.every(({ status }) => status === 'completed')
+    if (news.length) app.speak(all ? `${news.join(' ')} ${t('pictures_ready')}` : news.join(' '))
   }
 }
 

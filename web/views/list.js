@@ -42,7 +42,9 @@ export function listView(parameters, app) {
   const live = new ManyDreamsWebSocketClient(() => session.token(), onUpdate, {
     onProgress: ({ dream_id, image, revision }) => journal.learnImage(dream_id, image, revision),
     onDeleted: ({ dream_id }) => journal.gone(dream_id),
+    onError: ({ code, dream_id }) => code === 'not_found' && dream_id && journal.gone(dream_id),
     onStatus: (status, { code }) => {
+      if (status === 'connected' && !offline.hidden) first() // the network was there, and now the server is too
       if (status === 'closed' && code === 4401)
         session.again().then(
           () => live.connect(),
@@ -153,18 +155,21 @@ export function listView(parameters, app) {
     const { signal } = loading
     asking = true
     more.textContent = t('loading')
+    let came = false
     try {
       const page = await journal.page(query, cursor, PAGE, signal)
       if (signal.aborted) return
       cursor = page.offline ? cursor : page.cursor
       ids = [...ids, ...page.ids.filter((id) => !ids.includes(id))]
       show()
+      came = !page.offline
     } catch {
       // The button stays, for another try.
     } finally {
       asking = false
       more.textContent = t('load_more')
     }
+    if (!came) return // to watch again would be to ask again, at once and without an end
     // The end may still be in sight.
     watcher.unobserve(more)
     watcher.observe(more)
