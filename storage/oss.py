@@ -204,6 +204,10 @@ class OssFiles:
             for error in results:
                 if error is not None:
                     raise error
+            # Others of this name are nobody's: begun by a request whose answer was lost, or for another file.
+            async for other, its_id, _ in self._uploads(name):
+                if other == name and its_id != upload_id:
+                    await self._abort(name, its_id)
             parts = [PartInfo(number, etags[number]) for number in numbers]
             acl = {ACL: headers[ACL]}
             await self._try(lambda bucket: bucket.complete_multipart_upload(name, upload_id, parts, headers=acl))
@@ -229,7 +233,9 @@ class OssFiles:
             more, marker = page.is_truncated, (page.next_key_marker, page.next_upload_id_marker)
 
     async def _abort(self, name: str, upload_id: str) -> None:
-        self._unfinished.pop(name, None)
+        unfinished = self._unfinished.get(name)
+        if unfinished is not None and unfinished.upload_id == upload_id:
+            del self._unfinished[name]
         with suppress(NotFound):
             await self._try(lambda bucket: bucket.abort_multipart_upload(name, upload_id))
 

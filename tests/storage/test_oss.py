@@ -135,6 +135,30 @@ def test_a_cut_upload_goes_on_where_it_was(
     assert not oss.uploads
 
 
+def test_an_upload_whose_beginning_was_not_heard_of_leaves_nothing(
+    oss: OssServer, opened: Opened, tmp_path: Path, io_loop: IOLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OSS has begun it, the answer with its id is lost, and another one is begun."""
+    data = os.urandom(500_000)
+    files = opened(part_size=100 * 1024)
+    begun: list[Any] = []
+    act = oss.act
+
+    def losing(request: Any, body: bytes) -> Any:
+        answer = act(request, body)
+        if "uploads" in request.query and request.method == "POST":
+            begun.append(answer)
+            if len(begun) == 1:
+                raise ConnectionResetError
+        return answer
+
+    monkeypatch.setattr(oss, "act", losing)
+    io_loop.run_sync(lambda: files.put(KEY, a_file(tmp_path / "large", data), "image/tiff"))
+    assert len(begun) == 2
+    assert oss.objects[NAME].content == data
+    assert not oss.uploads
+
+
 def test_another_file_under_the_key_begins_anew(
     oss: OssServer, opened: Opened, tmp_path: Path, io_loop: IOLoop
 ) -> None:
@@ -151,7 +175,9 @@ def test_another_file_under_the_key_begins_anew(
         files._unfinished[NAME] = module.Unfinished((500_000, first.stat().st_mtime_ns), answer.upload_id)
         await files.put(KEY, second, "image/tiff")
         assert oss.objects[NAME].content == second.read_bytes()
-        assert [key async for key, _ in files.scan()] == [KEY, KEY], "the object, and the parts that nobody completed"
+        assert [key async for key, _ in files.scan()] == [KEY], "the object, and no parts of the other file"
+        await files._try(lambda bucket: bucket.init_multipart_upload(NAME))
+        assert [key async for key, _ in files.scan()] == [KEY, KEY]
         await files.delete([KEY])
         assert oss.names() == set()
 
