@@ -6,7 +6,6 @@ It must not know what may be said when: the session decides that. Nor who else l
 import asyncio
 import contextlib
 import math
-import struct
 import time
 from asyncio import Future, Task, TimerHandle
 from collections.abc import Awaitable, Sequence
@@ -14,12 +13,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
-from tornado.iostream import StreamClosedError
 from tornado.log import app_log
 from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketProtocol13
 
 import config
 from handlers.access import Access
+from handlers.frames import Frames
 from handlers.session import Close, Join, Now, Output, Ping, Send, Session, Subscribe, Unsubscribe, language
 from handlers.subscribers import RESTARTING, Letter, Mailbox, Subscribers
 from handlers.tokens import Tokens
@@ -63,6 +62,10 @@ class DreamSocket(WebSocketHandler):
     def check_origin(self, origin: str) -> bool:
         """Of the origins that are not the host this client used, which Tornado lets in by itself."""
         return self.access.allows(origin, self.request)
+
+    def get_websocket_protocol(self) -> Frames | None:
+        protocol = super().get_websocket_protocol()
+        return Frames(self, False, protocol.params) if isinstance(protocol, WebSocketProtocol13) else None
 
     # ---- what Tornado reports
 
@@ -177,7 +180,7 @@ class DreamSocket(WebSocketHandler):
         try:
             while letters := self._next_letters():
                 written = self._send(*(letter.text for letter in letters))
-                if not written.done():
+                if written is not None and not written.done():
                     self._writer = self._loop.create_task(self._wait(written, letters), name="websocket writer")
                     return
                 self._report(letters)
@@ -209,16 +212,11 @@ class DreamSocket(WebSocketHandler):
             if letter.dream_id:
                 self._do_all(self._session.sent(letter.dream_id, letter.revision, letter.last))
 
-    def _send(self, *texts: bytes) -> "Future[None]":
-        """Past Tornado's `write_message`, which makes a task of each, and a write: here several messages are one."""
-        connection = self.ws_connection
-        if connection is None or connection.is_closing():
+    def _send(self, *texts: bytes) -> "Future[None] | None":
+        if self.ws_connection is None:
             raise WebSocketClosedError
-        assert isinstance(connection, WebSocketProtocol13)
-        try:
-            return connection.stream.write(b"".join([part for text in texts for part in (_frame_head(text), text)]))
-        except StreamClosedError:
-            raise WebSocketClosedError from None
+        assert isinstance(self.ws_connection, Frames)
+        return self.ws_connection.write_texts(texts)
 
     def _end_now(self, why: str) -> None:
         """Without waiting for what waits: for the server's own reasons, and for who takes nothing.
@@ -267,11 +265,3 @@ class DreamSocket(WebSocketHandler):
             self._timer.cancel()
             self._timer = None
 
-
-def _frame_head(text: bytes) -> bytes:
-    """Of a text message in one frame, as a server sends it: unmasked (RFC 6455, 5.2)."""
-    if len(text) < 126:
-        return struct.pack("!BB", 0x81, len(text))
-    if len(text) < 1 << 16:
-        return struct.pack("!BBH", 0x81, 126, len(text))
-    return struct.pack("!BBQ", 0x81, 127, len(text))
