@@ -93,9 +93,10 @@ class DreamHandler(ListeningHandler):
     async def patch(self, dream_id: str) -> None:
         raw = self.read_json(dict)
         changes = forms.fields(raw, beside=frozenset({"images"}))
-        dream = await self.dreams.get(self.caller.user, dream_id)
-        length = len(changes.get("content", dream.content))
-        positions = forms.moved(raw.get("images", []), length=length)
+        positions: dict[int, int] = {}
+        if "images" in raw:
+            dream = await self.dreams.get(self.caller.user, dream_id)
+            positions = forms.moved(raw["images"], length=len(changes.get("content", dream.content)))
         dream = await self.dreams.update(self.caller.user, dream_id, changes, positions)
         answer_dream(self, 200, dream, self.addresses)
 

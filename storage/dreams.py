@@ -170,6 +170,9 @@ class Dreams:
         values = _draft_document(Draft(**changes), now)
         written = {name: value for name, value in values.items() if _FIELDS_OF.get(name, name) in changes}
         there = {"images.id": {"$all": list(positions)}} if positions else {}
+        if "content" not in changes and not positions:
+            update = {"$set": written | {"updated_at": now}, "$inc": {"revision": 1}}
+            return _found(await self._write(_theirs(owner, dream_id), update))
         while True:
             dream = await self.get(owner, dream_id)
             length = len(changes.get("content", dream.content))
