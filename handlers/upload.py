@@ -8,15 +8,9 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
-from email.message import Message
-from email.parser import Parser
-from email.utils import collapse_rfc2231_value
 from typing import Any, NamedTuple
 
-import streaming_form_data._parser
-from streaming_form_data import ParseFailedException, StreamingFormDataParser
-from streaming_form_data.parser import UnexpectedPartException
-from streaming_form_data.targets import BaseTarget
+from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
 from config import Images
 from handlers.base import JSON_LIMIT, UNKNOWN, ApiHandler, Problem
@@ -31,6 +25,11 @@ FIELDS = ("title", "content", "dreamed_at", "mood", "lucidity", "tags", "positio
 KEY_LENGTH = 255
 TEXT_FIELDS = 1000  # in one form: tags and positions are repeated
 TEXT_LIMIT = JSON_LIMIT  # bytes of all text fields together
+
+
+def most_bytes(settings: Images) -> int:
+    """What one request may have in all, with room for what stands between the parts."""
+    return settings.max_bytes * settings.max_per_dream + 2 * TEXT_LIMIT
 
 
 class Received(NamedTuple):
@@ -52,31 +51,38 @@ class Upload:
         self._settings = settings
         self._room = room
         self._one_more = one_more
-        self._events: list[tuple[str, str, bytes]] = []  # (field, what happened, bytes) since the last chunk
         self._part: Part | None = None  # the image that is coming
         self._format: str | None = None
         self._head = bytearray()
         self._text: bytearray | None = None  # the text field that is coming
         self._text_size = 0
+        self._most = most_bytes(settings)
+        self._received = 0
+        self._segment: MultipartSegment | None = None  # the part that is coming
+        _, options = parse_options_header(headers.get("Content-Type", ""))
         with _readable():
-            self._parser = StreamingFormDataParser(headers=headers, strict=True)
-            for name in (*FIELDS, "images"):
-                self._parser.register(name, _Recorder(name, self._events))
+            self._parser = PushMultipartParser(options.get("boundary", ""))
 
     async def receive(self, chunk: bytes) -> None:
+        self._received += len(chunk)
+        if self._received > self._most:
+            raise Problem(413, f"An upload may have at most {self._most} bytes in all.")
         with _readable():
-            self._parser.data_received(chunk)
-        events, self._events[:] = list(self._events), []
-        for field, what, data in events:
-            if field == "images":
-                await self._image_event(what, data)
-            else:
-                self._text_event(field, what, data)
+            for event in self._parser.parse(chunk):
+                if isinstance(event, MultipartSegment):
+                    self._segment = event
+                    self._begins(event.name)
+                elif event is not None:
+                    await self._goes_on(event)
+                else:
+                    await self._ends()
 
     async def finish(self) -> None:
         """After the last byte: every image is durable when this returns."""
-        if self._part is not None or self._text is not None:
-            raise Problem(400, "The body ends in the middle of a part.")
+        try:
+            self._parser.close()
+        except MultipartError:
+            raise Problem(400, "The body, multipart/form-data, ends before its last boundary.") from None
         if self.parts:
             await self._staging.sync()
 
@@ -100,52 +106,60 @@ class Upload:
             part.discard()
         self.parts, self._part = [], None
 
-    def _text_event(self, field: str, what: str, data: bytes) -> None:
-        if what == "start":
-            self._text = bytearray()
+    def _begins(self, field: str) -> None:
+        if field == "images":
+            if len(self.parts) >= self._room:
+                raise Problem(413, f"A dream may have at most {self._settings.max_per_dream} images.")
+            self._part, self._format, self._head = self._staging.part(), None, bytearray()
+        elif field in FIELDS:
             if sum(map(len, self.fields.values())) >= TEXT_FIELDS:
                 raise Problem(413, f"There may be at most {TEXT_FIELDS} text fields.")
-        elif what == "data" and self._text is not None:
+            self._text = bytearray()
+        else:
+            message = f"there is no such field; there are {', '.join(FIELDS)}, images"
+            raise Problem(422, f"{field}: {message}", errors=[{"field": field, "message": message}])
+
+    async def _goes_on(self, data: bytes) -> None:
+        if self._part is None:
+            assert self._text is not None
             self._text += data
             self._text_size += len(data)
             if self._text_size > TEXT_LIMIT:
                 raise Problem(413, f"The text fields may have at most {TEXT_LIMIT} bytes in all.")
-        elif self._text is not None:
-            try:
-                self.fields.setdefault(field, []).append(self._text.decode())
-            except UnicodeDecodeError:
-                errors = [{"field": field, "message": "must be UTF-8"}]
-                raise Problem(422, f"{field}: must be UTF-8", errors=errors) from None
-            self._text = None
+            return
+        if self._part.size + len(self._head) + len(data) > self._settings.max_bytes:
+            raise Problem(413, f"An image may have at most {self._settings.max_bytes} bytes.")
+        if self._format is not None:
+            await self._part.write(data)
+            return
+        self._head += data
+        if len(self._head) >= formats.HEAD_BYTES:
+            await self._recognize()
 
-    async def _image_event(self, what: str, data: bytes) -> None:
-        if what == "start":
-            self._part, self._format, self._head = self._staging.part(), None, bytearray()
-            if len(self.parts) >= self._room:
-                raise Problem(413, f"A dream may have at most {self._settings.max_per_dream} images.")
+    async def _ends(self) -> None:
+        assert self._segment is not None
+        if self._part is not None:
+            await self._image_ends(self._part, named=bool(self._segment.filename))
+            self._part = None
             return
-        assert self._part is not None
-        if what == "data":
-            if self._part.size + len(self._head) + len(data) > self._settings.max_bytes:
-                raise Problem(413, f"An image may have at most {self._settings.max_bytes} bytes.")
-            if self._format is None:
-                self._head += data
-                if len(self._head) >= formats.HEAD_BYTES:
-                    await self._recognize()
-            else:
-                await self._part.write(data)
-            return
+        assert self._text is not None
+        field = self._segment.name
+        try:
+            self.fields.setdefault(field, []).append(self._text.decode())
+        except UnicodeDecodeError:
+            errors = [{"field": field, "message": "must be UTF-8"}]
+            raise Problem(422, f"{field}: must be UTF-8", errors=errors) from None
+        self._text = None
+
+    async def _image_ends(self, part: Part, *, named: bool) -> None:
         if self._format is None:
-            if what == "end unnamed" and not self._head:
-                # What a browser sends for a file field in which nothing was picked.
-                self._part = None
-                return
+            if not named and not self._head:
+                return  # what a browser sends for a file field in which nothing was picked
             await self._recognize()
         kind = self._format
         assert kind is not None
-        size = await self._part.finish(lambda file: dimensions.size(file, kind))
-        self.parts.append(Received(self._part, kind, size))
-        self._part = None
+        size = await part.finish(lambda file: dimensions.size(file, kind))
+        self.parts.append(Received(part, kind, size))
 
     async def _recognize(self) -> None:
         assert self._part is not None
@@ -159,59 +173,11 @@ class Upload:
         self._head.clear()
 
 
-class _Recorder(BaseTarget):  # type: ignore[misc]
-    """Notes what the parser finds, because the parser itself cannot wait for the disk."""
-
-    def __init__(self, field: str, events: list[tuple[str, str, bytes]]) -> None:
-        super().__init__()
-        self._field = field
-        self._events_found = events
-
-    def on_start(self) -> None:
-        self._events_found.append((self._field, "start", b""))
-
-    def on_data_received(self, chunk: bytes) -> None:
-        self._events_found.append((self._field, "data", bytes(chunk)))
-
-    def on_finish(self) -> None:
-        self._events_found.append((self._field, "end" if self.multipart_filename else "end unnamed", b""))
-        self.set_multipart_filename("")  # the next part of this name may have none
-
-
-class _Head(Message):
-    """The header lines of a part, as much of them as the multipart parser asks for."""
-
-    class Field(NamedTuple):
-        params: dict[str, str]
-
-    def __getitem__(self, name: str) -> Field:
-        _, *given = self.get_params(header=name) or [("", "")]
-        return self.Field({key.lower(): collapse_rfc2231_value(value) for key, value in given})
-
-
-class _HeadParser(Parser):
-    """Python's older header parser. The library's choice, of the newer one, took a fifth of a small upload's CPU."""
-
-    def __init__(self, **_: object) -> None:
-        super().__init__(_Head)
-
-    def parsestr(self, text: str, headersonly: bool = True) -> Message:
-        return super().parsestr(text, headersonly)
-
-
-streaming_form_data._parser.Parser = _HeadParser
-
-
 @contextmanager
 def _readable() -> Iterator[None]:
     try:
         yield
-    except UnexpectedPartException as error:
-        message = f"there is no such field; there are {', '.join(FIELDS)}, images"
-        raise Problem(
-            422, f"{error.part_name}: {message}", errors=[{"field": error.part_name, "message": message}]
-        ) from None
-    except ParseFailedException as error:
+    except MultipartError as error:
         raise Problem(400, f"The body is not multipart/form-data that can be read: {error}.") from error
 
 
@@ -238,7 +204,7 @@ class UploadHandler(ApiHandler):
 
     def open_upload(self, room: int) -> None:
         length = 0 if self.unread == UNKNOWN else self.unread
-        most = self.allowed.max_bytes * self.allowed.max_per_dream + 2 * TEXT_LIMIT
+        most = most_bytes(self.allowed)
         if length > most:
             raise Problem(413, f"An upload may have at most {most} bytes in all.")
         self.staging.check_room(length)
