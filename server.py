@@ -90,7 +90,7 @@ async def serving(settings: Config, drain: Drain) -> AsyncIterator[str]:
         def changed(dream: Dream, image: Image | None) -> None:
             subscribers.publish(dream, image)
             if dream.waiting:
-                pipeline.wake(dream.owner)
+                pipeline.wake(dream.owner, dream.id)
             if dream.sweep:
                 janitor.wake()
 

@@ -77,14 +77,12 @@ class Upload:
                 else:
                     await self._ends()
 
-    async def finish(self) -> None:
-        """After the last byte: every image is durable when this returns."""
+    def finish(self) -> None:
+        """After the last byte: every image is durable."""
         try:
             self._parser.close()
         except MultipartError:
             raise Problem(400, "The body, multipart/form-data, ends before its last boundary.") from None
-        if self.parts:
-            await self._staging.sync()
 
     def placed(self, positions: list[int]) -> list[StagedUpload]:
         return [
@@ -241,7 +239,7 @@ class UploadHandler(ApiHandler):
         upload, self.upload = self.upload, None
         self.unread = 0
         try:
-            await upload.finish()
+            upload.finish()
             # A slow upload may outlive its token, but not its account or session. Only memory is asked.
             self.tokens.check(replace(self.caller, expires=math.inf), time.time())
             yield upload

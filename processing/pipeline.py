@@ -31,6 +31,7 @@ T = TypeVar("T")
 RESCAN = 15.0  # seconds between looks for work that no hint told of: leases that ran out, pauses that ended
 STORING = 4  # images of each worker on their way to the storage, as it renders 3 while a slow one takes 0.2 s for each
 PAUSE = 1.0  # seconds before a database or storage that is away is asked again
+ANY = ""  # a dream of the owner's, and nobody knows which
 LONGEST_PAUSE = 15.0  # to which that grows for a storage
 
 log = logging.getLogger("dreamlog.image")
@@ -67,16 +68,17 @@ class Pipeline:
         # Variants of equal uploads are equal when all of this is.
         made = f"{RECIPE} {settings.format} {settings.quality} {settings.effort}"
         self._recipe = f"{made} {max(SIZES)} {settings.keep_originals}"
-        self._waiting: dict[str, None] = {}  # owners who may have an image in line, the next to be served first
+        # Owners, the next to be served first, and which of their dreams may have an image in line.
+        self._waiting: dict[str, set[str]] = {}
         self._woken = asyncio.Event()
         self._rendering = asyncio.Semaphore(workers.count)
         self._storing = asyncio.Semaphore(max(8, STORING * workers.count))
         self._in_hand: dict[asyncio.Task[None], Job] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
-    def wake(self, owner: str) -> None:
-        """There may be an image of `owner` in line."""
-        self._waiting.setdefault(owner)
+    def wake(self, owner: str, dream_id: str = ANY) -> None:
+        """There may be an image of this dream in line."""
+        self._waiting.setdefault(owner, set()).add(dream_id)
         self._woken.set()
 
     async def __aenter__(self) -> Self:
@@ -136,10 +138,13 @@ class Pipeline:
         while True:
             while self._waiting:
                 owner = next(iter(self._waiting))
-                del self._waiting[owner]
+                dreams = self._waiting.pop(owner)
                 job = await self._claim(owner)
                 if job is not None:
-                    self.wake(owner)
+                    if not job.dream.waiting:
+                        dreams.discard(job.dream.id)
+                    for dream_id in dreams:
+                        self.wake(owner, dream_id)
                     return job
             self._woken.clear()
             await self._woken.wait()
@@ -310,7 +315,7 @@ class Pipeline:
         log.info("dream=%s image=%d attempt=%d %s: %s", job.dream.id, job.image.id, job.image.attempt, code, again)
         if pause is not None:
             # A little later than the pause, so that the claim finds it over.
-            asyncio.get_running_loop().call_later(pause.total_seconds() + 0.05, self.wake, job.dream.owner)
+            asyncio.get_running_loop().call_later(pause.total_seconds() + 0.05, self.wake, job.dream.owner, job.dream.id)
 
     # ---- what is in hand
 

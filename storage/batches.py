@@ -1,6 +1,7 @@
-"""What is read one by one, at the same time, is read together: after a restart everyone's devices come back at once.
+"""What is asked for one by one, at the same time, is done together: after a restart everyone's devices come back at
+once, and the files of one picture are stored in one go.
 
-It must not know what is read.
+It must not know what is done.
 """
 
 import asyncio
@@ -12,22 +13,23 @@ Value = TypeVar("Value")
 
 
 class Batches(Generic[Key, Value]):
-    """One read is under way at a time; who asks meanwhile waits for the next, which is for all of them.
+    """One batch is under way at a time; who asks meanwhile waits for the next, which is for all of them.
 
     So nobody is given what was read before they asked, and who asks alone does not wait.
     """
 
-    def __init__(self, read: Callable[[set[Key]], Awaitable[dict[Key, Value]]]) -> None:
-        self._read = read
+    def __init__(self, work: Callable[[set[Key]], Awaitable[dict[Key, Value]]]) -> None:
+        """`work` does what these keys ask for, and tells what came out for each."""
+        self._work = work
         self._keys: set[Key] = set()
-        self._next: asyncio.Task[dict[Key, Value]] | None = None  # has not begun to read
+        self._next: asyncio.Task[dict[Key, Value]] | None = None  # has not begun
         self._turn = asyncio.Lock()
 
     async def get(self, key: Key) -> Value | None:
-        """What was read under `key`, if anything; raises as `read` does."""
+        """What came out for `key`, if anything; raises as `work` does."""
         if self._next is None:
             self._keys = set()
-            self._next = asyncio.create_task(self._run(), name="batched read")
+            self._next = asyncio.create_task(self._run(), name="batch")
         self._keys.add(key)
         # One who gives up must not cancel it for the others.
         return (await asyncio.shield(self._next)).get(key)
@@ -35,4 +37,4 @@ class Batches(Generic[Key, Value]):
     async def _run(self) -> dict[Key, Value]:
         async with self._turn:
             keys, self._next = self._keys, None
-            return await self._read(keys)
+            return await self._work(keys)

@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 import aiofiles
 
+from storage.batches import Batches
 from storage.errors import NoSpace, NotFound, Unavailable
 
 DAY = 86_400
@@ -42,12 +43,13 @@ class LocalFiles:
         self._folder = folder
         self._secret = secret
         self._clock = clock
+        self._puts: Batches[tuple[Path, Path], OSError | None] = Batches(
+            lambda files: asyncio.to_thread(self._put_all, files)
+        )
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     async def put(self, key: str, path: Path, content_type: str) -> None:
-        try:
-            await asyncio.to_thread(self._put, self.path(key), path)
-        except OSError as error:
+        if (error := await self._puts.get((self.path(key), path))) is not None:
             raise _translated(error) from error
 
     def url(self, key: str) -> str:
@@ -120,6 +122,25 @@ class LocalFiles:
         digest = hmac.digest(self._secret, f"{ends}\n{key}".encode(), hashlib.sha256)
         return base64.urlsafe_b64encode(digest[:18]).decode()  # 144 bits
 
+    def _put_all(self, files: Iterable[tuple[Path, Path]]) -> dict[tuple[Path, Path], OSError | None]:
+        """Target and source of each; one that fails does not hold up the others. Their folders are synced once."""
+        results: dict[tuple[Path, Path], OSError | None] = {}
+        folders: set[Path] = set()
+        for target, source in files:
+            try:
+                self._put(target, source)
+                results[target, source] = None
+                # All of them: another thread may have just made one, and not have synced it yet.
+                folders.update(folder for folder in target.parents if folder.is_relative_to(self._folder))
+            except OSError as error:
+                results[target, source] = error
+        try:
+            for folder in sorted(folders, reverse=True):
+                sync(folder)
+        except OSError as error:
+            results = {file: failed or error for file, failed in results.items()}
+        return results
+
     def _put(self, target: Path, source: Path) -> None:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # No key begins with a dot, so nobody can ask for the file before it has its own name.
@@ -134,11 +155,6 @@ class LocalFiles:
         finally:
             # Also after success: renaming one name of a file to another name of the same file does nothing.
             beside.unlink(missing_ok=True)
-        # All of them: another thread may have just made one, and not have synced it yet.
-        for folder in target.parents:
-            sync(folder)
-            if folder == self._folder:
-                break
 
     def _delete(self, paths: list[Path]) -> None:
         for path in paths:

@@ -26,7 +26,7 @@ NO_ROOM = "There is no room left on the server's disk."
 
 
 class Part:
-    """One upload on its way in: durable once `finish` and `Staging.sync` have returned."""
+    """One upload on its way in: durable once `finish` has returned."""
 
     def __init__(self, path: Path) -> None:
         self.name = path.name
@@ -48,7 +48,7 @@ class Part:
             await _in_thread(self._flush)
 
     async def finish(self, look: Callable[[BinaryIO], T]) -> T:
-        """The last byte has come. `look` reads the file, in the thread that has made it durable."""
+        """The last byte has come. `look` reads the file, in the thread that makes it durable."""
         return await _in_thread(lambda: self._finish(look))
 
     def discard(self) -> None:
@@ -73,7 +73,9 @@ class Part:
         fsync(self._file.fileno())
         self._file.close()
         with self._path.open("rb") as file:
-            return look(file)
+            found = look(file)
+        sync(self._path.parent)  # also the name must be durable
+        return found
 
 
 class Staging:
@@ -93,10 +95,6 @@ class Staging:
         """Raises `NoSpace` when `size` more bytes would eat into the reserve."""
         if shutil.disk_usage(self._folder).free < size + RESERVE:
             raise NoSpace(NO_ROOM)
-
-    async def sync(self) -> None:
-        """Make the names of the finished parts durable."""
-        await _in_thread(lambda: sync(self._folder))
 
     def remove(self, name: str) -> None:
         self.path(name).unlink(missing_ok=True)
