@@ -6,12 +6,16 @@ It must not know what is asked for.
 import asyncio
 import ipaddress
 import re
+from collections.abc import Iterable
 from contextlib import suppress
+from functools import lru_cache, partial
 from urllib.parse import urlsplit
 
 from tornado.httputil import HTTPServerRequest
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
+MOST_KNOWN = 1024  # addresses
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s/?#@:\[\]\\,]+)(:[0-9]{1,5})?")
 
 
@@ -21,7 +25,9 @@ class Access:
     def __init__(self, *, public_url: str, allowed_origins: tuple[str, ...], trusted_proxies: tuple[str, ...]) -> None:
         self._public_url = public_url.rstrip("/")
         self._origins = {_origin(origin) for origin in (*allowed_origins, public_url) if origin}
-        self._proxies = [ipaddress.ip_network(network, strict=False) for network in trusted_proxies]
+        proxies = [ipaddress.ip_network(network, strict=False) for network in trusted_proxies]
+        # Nearly every request comes from an address that was here a moment ago.
+        self._is_proxy = lru_cache(MOST_KNOWN)(partial(_is_in, proxies))
         self._unanswered: set[object] = set()
         self._all_answered = asyncio.Event()
         self._all_answered.set()
@@ -75,14 +81,15 @@ class Access:
     def is_foreign_but_allowed(self, origin: str) -> bool:
         return (asked := _origin(origin)) is not None and asked in self._origins
 
-    def _is_proxy(self, address: str) -> bool:
-        try:
-            parsed = ipaddress.ip_address(address.partition("%")[0])
-        except ValueError:
-            return False
-        # ::ffff:10.0.0.1 is how a socket for both kinds of addresses shows 10.0.0.1.
-        mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
-        return any((mapped or parsed) in network for network in self._proxies)
+
+def _is_in(networks: Iterable[Network], address: str) -> bool:
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    # ::ffff:10.0.0.1 is how a socket for both kinds of addresses shows 10.0.0.1.
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return any((mapped or parsed) in network for network in networks)
 
 
 def _origin(url: str) -> tuple[str, str, int] | None:
