@@ -128,6 +128,8 @@ class LocalFiles:
         folders: set[Path] = set()
         for target, source in files:
             try:
+                if target.parent not in folders:
+                    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._put(target, source)
                 results[target, source] = None
                 # All of them: another thread may have just made one, and not have synced it yet.
@@ -142,19 +144,20 @@ class LocalFiles:
         return results
 
     def _put(self, target: Path, source: Path) -> None:
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(OSError):
+            # The bytes are there already, when the source is on the same disk, and whole once they have this name.
+            sync(source)
+            os.link(source, target)
+            return
         # No key begins with a dot, so nobody can ask for the file before it has its own name.
         beside = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
         try:
-            try:
-                os.link(source, beside)  # the bytes are there already, when staging is on the same disk
-            except OSError:
-                shutil.copyfile(source, beside)
+            shutil.copyfile(source, beside)
             sync(beside)
             os.rename(beside, target)
-        finally:
-            # Also after success: renaming one name of a file to another name of the same file does nothing.
+        except BaseException:
             beside.unlink(missing_ok=True)
+            raise
 
     def _delete(self, paths: list[Path]) -> None:
         for path in paths:

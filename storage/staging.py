@@ -5,12 +5,13 @@ It must not know what an image is, nor who asks.
 
 import asyncio
 import hashlib
+import os
 import secrets
 import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from io import FileIO
+from io import BufferedReader, BytesIO, FileIO
 from os import fsync
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -59,8 +60,7 @@ class Part:
 
     def _flush(self) -> None:
         if self._file is None:
-            self._file = self._path.open("xb", buffering=0)
-            self._path.chmod(0o600)
+            self._file = FileIO(self._path, "x+", opener=_private)
         waiting, self._waiting = self._waiting, bytearray()
         self._hash.update(waiting)
         remaining = memoryview(waiting)
@@ -68,14 +68,19 @@ class Part:
             remaining = remaining[self._file.write(remaining) :]
 
     def _finish(self, look: Callable[[BinaryIO], T]) -> T:
+        # A small one is still here. Each call of the system is a chance to lose the interpreter to another thread.
+        whole = BytesIO(self._waiting) if self._file is None else None
         self._flush()
         assert self._file is not None
-        fsync(self._file.fileno())
-        self._file.close()
-        with self._path.open("rb") as file:
-            found = look(file)
+        with BufferedReader(self._file) as file:
+            fsync(self._file.fileno())
+            found = look(whole or file)
         sync(self._path.parent)  # also the name must be durable
         return found
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 class Staging:

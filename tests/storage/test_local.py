@@ -1,5 +1,6 @@
 """Files on local disk: how they lie there, and their signed addresses. `test_files.py` has the promises of them all."""
 
+import errno
 import os
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -75,12 +76,13 @@ async def test_only_its_user_may_look_into_the_folder(files: LocalFiles, folder:
 
 
 @pytest.mark.gen_test
+@pytest.mark.parametrize("same_disk", [True, False])
 async def test_a_file_is_durable_when_put_returns(
-    files: LocalFiles, folder: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
+    files: LocalFiles, folder: Path, picture: Path, same_disk: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its bytes before its name, then each folder that got a new entry, whoever made it."""
     events: list[tuple[str, str]] = []
-    fsync, rename = os.fsync, os.rename
+    fsync, rename, link = os.fsync, os.rename, os.link
 
     def watched_fsync(descriptor: int) -> None:
         events.append(("fsync", os.readlink(f"/proc/self/fd/{descriptor}")))
@@ -90,14 +92,25 @@ async def test_a_file_is_durable_when_put_returns(
         events.append(("rename", str(new)))
         rename(old, new)
 
+    def watched_link(old: Path, new: Path) -> None:
+        if not same_disk:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        events.append(("link", str(new)))
+        link(old, new)
+
     monkeypatch.setattr(os, "fsync", watched_fsync)
     monkeypatch.setattr(os, "rename", watched_rename)
+    monkeypatch.setattr(os, "link", watched_link)
     (folder / "f").mkdir()
     await files.put("f/g/1.jpg", picture, "image/jpeg")
-    assert events[0][0] == "fsync"
-    assert Path(events[0][1]).name.startswith(".1.jpg.")
-    assert events[1:] == [
-        ("rename", str(folder / "f/g/1.jpg")),
+    assert (folder / "f/g/1.jpg").read_bytes() == picture.read_bytes()
+    assert events.pop(0) == ("fsync", str(picture))
+    if not same_disk:
+        kind, name = events.pop(0)
+        assert kind == "fsync"
+        assert Path(name).name.startswith(".1.jpg.")
+    assert events == [
+        ("link" if same_disk else "rename", str(folder / "f/g/1.jpg")),
         ("fsync", str(folder / "f/g")),
         ("fsync", str(folder / "f")),
         ("fsync", str(folder)),
