@@ -264,4 +264,3 @@ class DreamSocket(WebSocketHandler):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-

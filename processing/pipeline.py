@@ -315,7 +315,8 @@ class Pipeline:
         log.info("dream=%s image=%d attempt=%d %s: %s", job.dream.id, job.image.id, job.image.attempt, code, again)
         if pause is not None:
             # A little later than the pause, so that the claim finds it over.
-            asyncio.get_running_loop().call_later(pause.total_seconds() + 0.05, self.wake, job.dream.owner, job.dream.id)
+            late = pause.total_seconds() + 0.05
+            asyncio.get_running_loop().call_later(late, self.wake, job.dream.owner, job.dream.id)
 
     # ---- what is in hand
 
