@@ -1,6 +1,6 @@
-"""What is asked for one by one, at the same time, is done together: after a restart everyone's devices come back at
-once, and the files of one picture are stored in one go.
+"""What is asked for one by one, at the same time, is done together.
 
+After a restart everyone's devices come back at once, and the files of one picture are stored in one go.
 It must not know what is done.
 """
 
