@@ -12,11 +12,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import closing, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import pymongo
 import pytest
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
 from pymongo import WriteConcern
@@ -56,6 +58,14 @@ async def write(server: Mongod, number: int) -> None:
     dreams = dreams_in(server)
     with closing(dreams.database.client):
         await dreams.insert_one({"_id": number})
+
+
+def refuses(client: pymongo.MongoClient[dict[str, Any]]) -> bool:
+    try:
+        client["dreamlog"]["dreams"].insert_one({})
+    except PyMongoError:
+        return True
+    return False
 
 
 async def read(server: Mongod) -> set[int]:
@@ -162,6 +172,25 @@ def test_it_is_not_told_our_secrets(folder: Path, monkeypatch: pytest.MonkeyPatc
     async def main() -> None:
         async with Mongod(folder) as server:
             assert b"moonlight" not in Path(f"/proc/{server.pid}/environ").read_bytes()
+
+    asyncio.run(main())
+
+
+def test_a_crowd_is_refused_and_does_not_bring_it_down(folder: Path) -> None:
+    """It has room for a thousand operations at once, and without that room it would abort."""
+
+    async def main() -> None:
+        async with Mongod(folder) as server:
+            pid = server.pid
+            # Of each client one connection works and two watch: 360, more than are served.
+            crowd = [pymongo.MongoClient[dict[str, Any]](server.uri, serverSelectionTimeoutMS=1000) for _ in range(120)]
+            with ThreadPoolExecutor(len(crowd)) as threads, ExitStack() as closed:
+                for client in crowd:
+                    closed.enter_context(closing(client))
+                refused = sum(threads.map(refuses, crowd))
+            assert 0 < refused < len(crowd)
+            await write(server, 1)
+            assert server.pid == pid
 
     asyncio.run(main())
 
