@@ -26,6 +26,7 @@ import pillow_heif
 from PIL import Image, ImageCms, ImageFile, ImageSequence, UnidentifiedImageError
 
 from processing import formats
+from processing.png import Png
 
 SIZES = (320, 1024, 2048)  # a variant's name is the most that its longer side may have
 RECIPE = 1  # raise it when the output for the same input changes
@@ -229,7 +230,7 @@ def _open(order: Order, kind: str) -> tuple[ImageFile.ImageFile, tuple[int, int]
     """The first frame, decoded no larger than needed; its size before that; whether it is damaged."""
     for damaged in (False, True):
         try:
-            image = Image.open(order.source, formats=(kind,))
+            image = Png(order.source) if kind == "PNG" else Image.open(order.source, formats=(kind,))
         except UnidentifiedImageError as error:
             raise _Refusal("corrupt", "cannot be identified") from error
         size = image.size
