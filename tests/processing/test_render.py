@@ -96,6 +96,30 @@ def test_a_phone_photo_stands_upright_whichever_way_it_was_held(tmp_path: Path, 
     assert max(pictures["320"].size) == 320
 
 
+@pytest.mark.parametrize(
+    ("stored", "large", "middle"),
+    [
+        ((3264, 2448), (2048, 1536), (1024, 768)),  # all of it, resampled
+        ((5040, 3780), (1890, 1418), (945, 709)),  # 3/8 and no resampling, also of the middle one
+        ((5184, 3888), (1944, 1458), (972, 729)),
+        ((5459, 3643), (2048, 1367), (1024, 684)),  # 2047.1 and 1366.1, of which libjpeg gives one more
+        ((5472, 3648), (2048, 1365), (1024, 683)),  # 3/8 would be 2052: a half, resampled
+        ((5712, 4284), (2048, 1536), (1024, 768)),
+        ((8064, 6048), (2016, 1512), (1008, 756)),  # a quarter
+    ],
+)
+def test_the_sizes_of_larger_and_smaller_photos(
+    tmp_path: Path, stored: tuple[int, int], large: tuple[int, int], middle: tuple[int, int]
+) -> None:
+    """Of what libjpeg can decode, the least that is needed."""
+    record, pictures = rendered(tmp_path, photos.phone_jpeg(size=stored))
+    assert (record.width, record.height) == stored[::-1]
+    for name, size in (("2048", large), ("1024", middle)):
+        assert pictures[name].size == size[::-1]
+        photos.assert_corners(pictures[name])
+    assert not record.damaged
+
+
 @pytest.mark.parametrize("kind", ["jpeg", "webp", "avif"])
 def test_the_format_and_quality_of_the_settings_are_used(tmp_path: Path, kind: str) -> None:
     """Each still format is written, and a lower quality is smaller."""

@@ -1,0 +1,54 @@
+"""PNG is inflated by another library than Pillow's, and nobody can tell."""
+
+import io
+
+import pytest
+from PIL import Image, ImageSequence
+
+from processing.png import Png
+from tests import photos
+
+
+def frames(image: Image.Image) -> list[tuple[str, bytes]]:
+    return [(frame.mode, frame.tobytes()) for frame in ImageSequence.Iterator(image)]
+
+
+def noise(mode: str, size: tuple[int, int]) -> Image.Image:
+    return Image.effect_noise(size, 60).convert("RGB").convert(mode)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
+@pytest.mark.parametrize("size", [(1, 1), (700, 33), (401, 305)])
+@pytest.mark.parametrize("level", [0, 1, 9])
+def test_the_pixels_are_pillows(mode: str, size: tuple[int, int], level: int) -> None:
+    """Of every mode, stored or packed, in one piece or more."""
+    content = photos.saved(noise(mode, size), "PNG", compress_level=level)
+    assert frames(Png(io.BytesIO(content))) == frames(Image.open(io.BytesIO(content)))
+
+
+def test_every_frame_of_an_animation_is_there() -> None:
+    """Each is a stream of its own."""
+    stills = [noise("RGB", (200, 150)) for _ in range(4)]
+    content = photos.saved(stills[0], "PNG", save_all=True, append_images=stills[1:])
+    seen = frames(Png(io.BytesIO(content)))
+    assert len(seen) == 4
+    assert seen == frames(Image.open(io.BytesIO(content)))
+
+
+@pytest.mark.parametrize("at", [0.3, 0.6, 0.9])
+def test_what_is_broken_is_an_oserror(at: float) -> None:
+    """Cut off, or with other bytes in its middle: the renderer then tries again with what can be read."""
+    content = photos.saved(noise("RGB", (401, 305)), "PNG")
+    place = int(len(content) * at)
+    for broken in content[:place], content[:place] + bytes(64) + content[place + 64 :]:
+        with pytest.raises(OSError):
+            Png(io.BytesIO(broken)).load()
+
+
+def test_a_stream_that_unpacks_to_far_more_than_the_picture_is_not_unpacked() -> None:
+    """What is behind the last row is never asked for."""
+    small, bomb = (photos.saved(Image.new("L", (side, side)), "PNG") for side in (60, 20_000))
+    header = small.index(b"IDAT") - 4
+    content = small[:header] + bomb[bomb.index(b"IDAT") - 4 :]
+    image = Png(io.BytesIO(content))
+    assert image.tobytes() == bytes(3600)
