@@ -96,6 +96,27 @@ def test_a_phone_photo_stands_upright_whichever_way_it_was_held(tmp_path: Path, 
     assert max(pictures["320"].size) == 320
 
 
+@pytest.mark.parametrize(
+    ("stored", "large", "middle"),
+    [
+        ((3264, 2448), (2048, 1536), (1024, 768)),  # all of it, resampled
+        ((4096, 2731), (2048, 1366), (1024, 683)),  # a half, of which libjpeg gives one more when it is odd
+        ((5712, 4284), (2048, 1536), (1024, 768)),  # a half, resampled
+        ((8064, 6048), (2016, 1512), (1008, 756)),  # a quarter
+    ],
+)
+def test_the_sizes_of_larger_and_smaller_photos(
+    tmp_path: Path, stored: tuple[int, int], large: tuple[int, int], middle: tuple[int, int]
+) -> None:
+    """Of what libjpeg can decode, the least that is needed."""
+    record, pictures = rendered(tmp_path, photos.phone_jpeg(size=stored))
+    assert (record.width, record.height) == stored[::-1]
+    for name, size in (("2048", large), ("1024", middle)):
+        assert pictures[name].size == size[::-1]
+        photos.assert_corners(pictures[name])
+    assert not record.damaged
+
+
 @pytest.mark.parametrize("kind", ["jpeg", "webp", "avif"])
 def test_the_format_and_quality_of_the_settings_are_used(tmp_path: Path, kind: str) -> None:
     """Each still format is written, and a lower quality is smaller."""
