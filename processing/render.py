@@ -27,6 +27,7 @@ from PIL import Image, ImageCms, ImageFile, ImageSequence, UnidentifiedImageErro
 
 from processing import formats
 from processing.png import Png
+from processing.resampling import resampled
 
 SIZES = (320, 1024, 2048)  # a variant's name is the most that its longer side may have
 RECIPE = 2  # raise it when the output for the same input changes
@@ -212,7 +213,7 @@ def _render(order: Order) -> Rendered:
             _animation(image, orientation, icc, saver)
     upright = size[::-1] if orientation in (5, 6, 7, 8) else size
     for name in sorted(SIZES, reverse=True):
-        still = _reduced(still, name, drawn=kind != "JPEG")
+        still = _reduced(still, name)
         if not animated or name == SIZES[0]:
             saver.still(name, still)
     return Rendered(
@@ -238,7 +239,10 @@ def _open(order: Order, kind: str) -> tuple[ImageFile.ImageFile, tuple[int, int]
             image.close()
             raise _Refusal("too_many_pixels", f"{image.width} x {image.height}")
         if kind == "JPEG":
-            _scale(image)
+            for factor in (8, 4, 2):
+                if max(image.size) / factor >= CLOSE * max(SIZES):
+                    image.draft("", (image.width // factor, image.height // factor))
+                    break
         ImageFile.LOAD_TRUNCATED_IMAGES = damaged
         try:
             image.load()
@@ -250,24 +254,6 @@ def _open(order: Order, kind: str) -> tuple[ImageFile.ImageFile, tuple[int, int]
         finally:
             ImageFile.LOAD_TRUNCATED_IMAGES = False
     raise AssertionError("the second try returns or raises")
-
-
-def _scale(image: ImageFile.ImageFile) -> None:
-    """Let libjpeg decode no more than the largest variant needs: 1/8, 1/4, 3/8 or 1/2."""
-    longer, most = max(image.size), max(SIZES)
-    for factor in (8, 4):
-        if longer / factor >= CLOSE * most:
-            image.draft("", (image.width // factor, image.height // factor))
-            return
-    size = math.ceil(image.width * 3 / 8), math.ceil(image.height * 3 / 8)
-    if CLOSE * most <= max(size) <= most:
-        # Not offered by draft(), which would decode a half and leave the rest to a resampling that costs as much again.
-        # libjpeg takes the eighths next above 1/3.
-        image.decoderconfig = (3, 0)
-        image.tile = [tile._replace(extents=(0, 0, *size)) for tile in image.tile]
-        image._size = size
-    elif longer / 2 >= CLOSE * most:
-        image.draft("", (image.width // 2, image.height // 2))
 
 
 def _metadata(image: Image.Image) -> tuple[str, ...]:
@@ -298,8 +284,7 @@ def _still(image: Image.Image, icc: bytes | None, orientation: int) -> Image.Ima
     return image.transpose(TURNS[orientation]) if orientation in TURNS else image
 
 
-def _reduced(image: Image.Image, most: int, drawn: bool = True) -> Image.Image:
-    """`drawn`: there may be text in it, which shows what a photograph hides."""
+def _reduced(image: Image.Image, most: int) -> Image.Image:
     longer = max(image.size)
     if longer <= most:
         return image
@@ -307,9 +292,7 @@ def _reduced(image: Image.Image, most: int, drawn: bool = True) -> Image.Image:
     if longer / factor >= CLOSE * most:
         return image.reduce(factor)
     size = (max(1, round(image.width * most / longer)), max(1, round(image.height * most / longer)))
-    if most <= 512:
-        return image.resize(size, Image.Resampling.MKS2013, reducing_gap=None if drawn else 1.5)
-    return image.resize(size, Image.Resampling.HAMMING)  # two thirds of BICUBIC's time, and as sharp to the eye
+    return resampled(image, size)
 
 
 def _in_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
