@@ -123,16 +123,21 @@ def test_only_handlers_and_the_server_know_the_web() -> None:
     assert {home(module) for module in modules() if "tornado" in roots(module)} <= {"handlers", "server"}
 
 
+CHILD = ["processing/png.py", "processing/render.py", "processing/resampling.py"]
+
+
 def test_the_child_process_loads_little() -> None:
-    """render.py is imported by each worker: the standard library, the decoders, and the list of formats."""
-    found = set(imports(tree("processing/render.py")))
+    """What each worker imports: the standard library, the decoders, and the list of formats."""
+    found = {name for module in CHILD for name in imports(tree(module))}
     foreign = {name for name in found if name.partition(".")[0] not in sys.stdlib_module_names}
-    assert foreign <= {"PIL", "pillow_heif", "processing.formats"}
+    own = {module.removesuffix(".py").replace("/", ".") for module in CHILD}
+    assert foreign - own <= {"PIL", "pillow_heif", "isal", "cykooz_resizer", "processing.formats"}
 
 
 def test_only_the_child_process_knows_decoders() -> None:
     """What the server itself tells of a picture, it reads from the first bytes and the header."""
-    assert [module for module in modules() if roots(module) & {"PIL", "pillow_heif"}] == ["processing/render.py"]
+    decoders = {"PIL", "pillow_heif", "isal", "cykooz_resizer"}
+    assert [module for module in modules() if roots(module) & decoders] == CHILD
 
 
 @pytest.mark.parametrize("module", modules())
