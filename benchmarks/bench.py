@@ -38,8 +38,9 @@ bare = Server("bare tornado", 18300, f"{sys.executable} peers/bare.py {{port}}")
 AnyServer = Server | Original
 
 Result = dict[str, Any]
+Results = dict[str, dict[str, list[Result]]]  # load -> server -> one for each round
 
-LIMIT = 13 * 60  # seconds after which no further load is begun: a busy machine leaves the last round incomplete
+LIMIT = 14 * 60  # seconds after which no further load is begun: a busy machine leaves the last round incomplete
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,14 @@ def publish(count: int, listeners: int) -> str:
     return f"fanout --subscribers {listeners} --messages {count} --rounds 1 --publish-cmd {{publish}}"
 
 
+TIMES = (1, 2, 4, 8)
 SOCKETS = (dreamlog, uvicorn, daphne, node)
 LOADS = {
     "photos": Load("throughput --users 8 --dreams 8 --images 3", "phone", (dreamlog, uvicorn)),
     "photos, WebP": Load("throughput --users 8 --dreams 8 --images 3", "phone", (dreamlog_webp,)),
     "photos, JPEG": Load("throughput --users 8 --dreams 8 --images 3", "phone", (uvicorn,), output="jpeg:78"),
     "one photo": Load("throughput --users 1 --dreams 5", "phone", (dreamlog, uvicorn)),
-    "accept": Load("throughput --users 4 --dreams 16", "phone", (dreamlog, uvicorn)),
+    "accept": Load("throughput --users 4 --dreams 32", "phone", (dreamlog, uvicorn)),
     "small": Load("throughput --users 8 --dreams 100", "tiny", (dreamlog, uvicorn, daphne)),
     "one small": Load("throughput --users 1 --dreams 20", "tiny", (dreamlog, uvicorn)),
     "late": Load("throughput --users 8 --dreams 24 --ws-delay 0.1 --lost-after 1", "tiny", (dreamlog, uvicorn)),
@@ -72,13 +74,18 @@ LOADS = {
     "pings": Load("pingflood --connections 32 --seconds 2", "tiny", SOCKETS),
     "to 200": Load(publish(40, 200), "tiny", SOCKETS),
     "to 1000": Load(publish(6, 1000), "tiny", SOCKETS),
-    "connections": Load("ramp --sizes 1000,5000,8000", "tiny", (dreamlog,), rounds=1, fresh=True),
-    "connections of the peers": Load("ramp --sizes 1000,5000", "tiny", (uvicorn,), rounds=1, fresh=True),
+    "one change": Load(publish(1, 1000), "tiny", (dreamlog, uvicorn)),
     "connects": Load("ramp --sizes 1000", "tiny", SOCKETS),
+    **{f"photos {n}x": Load(f"throughput --users 8 --dreams {8 * n}", "phone", (dreamlog,)) for n in TIMES},
+    **{f"small {n}x": Load(f"throughput --users 8 --dreams {50 * n}", "tiny", (dreamlog,), rounds=1) for n in TIMES},
+    **{f"upload {n}x": Load(f"upload --users 4 --dreams {20 * n}", "phone", (dreamlog,), rounds=1) for n in TIMES},
     **{
-        f"{times}x photos": Load(f"throughput --users 8 --dreams {8 * times}", "phone", (dreamlog,), rounds=1)
-        for times in (1, 2, 4, 8)
+        f"pings {n}x": Load(f"pingflood --connections {8 * n} --seconds 1", "tiny", (dreamlog,), rounds=1)
+        for n in TIMES
     },
+    **{f"listeners {n}x": Load(publish(8, 125 * n), "tiny", (dreamlog,), rounds=1) for n in TIMES},
+    "connections": Load("ramp --sizes 1000,2000,4000,5000,8000", "tiny", (dreamlog,), fresh=True),
+    "connections of the peers": Load("ramp --sizes 1000,5000", "tiny", (uvicorn, daphne), rounds=1, fresh=True),
 }
 
 
@@ -90,7 +97,7 @@ class Row:
     unit: str
     load: str
     key: str  # path in the driver's answer
-    target: float = 0  # of the ratio Dreamlog / best peer; 0: none
+    target: float | None = None  # of the ratio Dreamlog / best peer, or 0: none may be lost
     more: bool = False  # more is better
     peer_load: str = ""  # where the peers' figure is, if elsewhere
     peer_key: str = ""
@@ -107,14 +114,14 @@ ROWS = [
     Row("CPU an image, both JPEG q78", "ms", P, "cpu_ms_per_image", 0.55, peer_load="photos, JPEG"),
     *(Row(f"photos: 201 {at}", "ms", P, f"to_201_ms.{at}") for at in ("p50", "p95", "p99")),
     *(Row(f"photos: 201 to completed {at}", "ms", P, f"{D}.{at}") for at in ("p50", "p95", "p99")),
-    Row("photos: notifications lost", "", P, "lost_notifications"),
+    Row("photos: notifications lost", "", P, "lost_notifications", 0),
     Row("one photo, 201 to completed p50", "ms", "one photo", f"{D}.p50", 0.2),
     Row("one small image, 201 to completed p50", "ms", "one small", f"{D}.p50"),
     Row("small images", "dreams/s", S, "images_per_s", 4, more=True),
     Row("CPU a small dream", "ms", S, "cpu_ms_per_image", 0.25),
     Row("4 people, 3 MB photos: 201 p50", "ms", "accept", "to_201_ms.p50", 1),
     Row("4 people, 3 MB photos: 201 p99", "ms", "accept", "to_201_ms.p99", 1),
-    Row("socket 100 ms after the 201: lost of 24", "", "late", "lost_notifications"),
+    Row("socket 100 ms after the 201: lost of 24", "", "late", "lost_notifications", 0),
     Row("upload alone", "MB/s", "upload", "mb_per_s", more=True),
     Row("upload alone, CPU", "ms/MB", "upload", "cpu_ms_per_mb"),
     Row("connects", "1/s", "connects", "1000.connects_per_s", 3, more=True),
@@ -130,32 +137,52 @@ ROWS = [
     Row("CPU a ping round trip", "us", "pings", "cpu_ms_per_round_trip", 0.5, scale=1000),
     Row("deliveries to 200 listeners", "1/s", "to 200", "deliveries_per_s", 5, more=True),
     Row("deliveries to 1,000 listeners", "1/s", "to 1000", "deliveries_per_s", 5, more=True),
-    Row("deliveries to 1,000 listeners: lost", "", "to 1000", "missing_deliveries"),
+    Row("deliveries to 1,000 listeners: lost", "", "to 1000", "missing_deliveries", 0),
+    Row("one change, from the first of 1,000 listeners to the last", "ms", "one change", "spread_first_to_last_ms.p50"),
     Row("from the change to a delivery, 1,000 listeners p50", "ms", "to 1000", "publish_to_delivery_ms.p50"),
     Row("memory of everything at rest", "MB", "rest", "pss_mb", 0.8),
     Row("memory of everything under load", "MB", P, "peak_pss_mb"),
     Row("start to ready", "s", "start", "seconds"),
 ]
-SCALING = [
-    Row("CPU an image: 8 times the images", "ms", "8x photos", "cpu_ms_per_image", 1.1, peer_load="1x photos"),
-    Row(
-        "memory a connection: 8 times the connections",
-        "KB",
-        "connections",
-        "8000.pss_kb_per_connection",
-        1.1,
-        peer_load="connections",
-        peer_key="1000.pss_kb_per_connection",
-    ),
-    Row(
-        "CPU a connect: 8 times the connections",
-        "ms",
-        "connections",
-        "8000.cpu_ms_per_connect",
-        1.1,
-        peer_load="connections",
-        peer_key="1000.cpu_ms_per_connect",
-    ),
+
+
+@dataclass(frozen=True)
+class Growth:
+    """One figure of Dreamlog's at 1, 2, 4 and 8 times the work; each round's last is compared with its own first."""
+
+    title: str
+    unit: str
+    loads: tuple[str, ...]
+    keys: tuple[str, ...]
+    target: float | None = None  # the most that 8 times the work may be of once
+    scale: float = 1.0
+
+    def figures(self, results: "Results") -> list[list[float]]:
+        """A list for each round that has all four."""
+        found = []
+        for each in zip(*(results.get(load, {}).get("dreamlog", []) for load in self.loads), strict=False):
+            values = [at(result, key) for result, key in zip(each, self.keys, strict=True)]
+            if None not in values:
+                found.append([value * self.scale for value in values if value is not None])
+        return found
+
+
+def growth(title: str, unit: str, load: str, key: str, target: float | None = None, scale: float = 1.0) -> Growth:
+    return Growth(title, unit, tuple(f"{load} {n}x" for n in TIMES), (key,) * 4, target, scale)
+
+
+def of_connections(title: str, unit: str, key: str, target: float | None = None) -> Growth:
+    return Growth(title, unit, ("connections",) * 4, tuple(f"{1000 * n}.{key}" for n in TIMES), target)
+
+
+GROWTH = [
+    growth("CPU an image (8 photos and more)", "ms", "photos", "cpu_ms_per_image", 1.1),
+    growth("CPU a small dream (50 and more)", "ms", "small", "cpu_ms_per_image"),
+    growth("CPU of uploads alone (20 and more)", "ms/MB", "upload", "cpu_ms_per_mb"),
+    of_connections("memory a connection (1,000 and more)", "KB", "pss_kb_per_connection", 1.1),
+    of_connections("CPU a connect (1,000 and more)", "ms", "cpu_ms_per_connect", 1.1),
+    growth("CPU a ping round trip (8 connections and more)", "us", "pings", "cpu_ms_per_round_trip", scale=1000),
+    growth("CPU a delivery (125 listeners and more)", "us", "listeners", "cpu_ms_per_delivery", scale=1000),
 ]
 
 
@@ -192,6 +219,9 @@ def drive(load: Load, server: AnyServer) -> Result:
     if done.returncode:
         return {"error": done.stderr.strip()[-500:] or f"exit {done.returncode}"}
     result: Result = json.loads(done.stdout)
+    if "per_round" in result and result["deliveries"]:
+        cpu = sum(each["cpu_s"]["total"] for each in result["per_round"] if "cpu_s" in each)
+        result["cpu_ms_per_delivery"] = 1000 * cpu / result["deliveries"]
     if result.get("errors"):
         print(f"\n  {server.name}: {result['first_error']}", file=sys.stderr)
     return result | {"peak_pss_mb": peak.pss_mb}
@@ -202,7 +232,7 @@ class Run:
         self.names = names
         self.rounds = rounds
         self.began = time.monotonic()
-        self.results: dict[str, dict[str, list[Result]]] = {}  # load -> server -> one for each round
+        self.results: Results = {}
 
     def say(self, text: str) -> None:
         seconds = time.monotonic() - self.began
@@ -277,19 +307,20 @@ def medians(results: dict[str, list[Result]], key: str, scale: float) -> dict[st
     return found
 
 
-def line(row: Row, results: dict[str, dict[str, list[Result]]]) -> dict[str, Any] | None:
+def line(row: Row, results: Results) -> dict[str, Any] | None:
     """The row as it is shown; None when it was not measured."""
     ours = [v for n, v in medians(results.get(row.load, {}), row.key, row.scale).items() if n.startswith("dreamlog")]
     if not ours:
         return None
     peers = medians(results.get(row.peer_load or row.load, {}), row.peer_key or row.key, row.scale)
-    if not row.peer_key and row not in SCALING:
-        peers = {name: value for name, value in peers.items() if not name.startswith("dreamlog")}
-    rivals = {name: value for name, value in peers.items() if name not in ("node ws",)} or peers
+    peers = {name: value for name, value in peers.items() if not name.startswith("dreamlog")}
+    rivals = {name: value for name, value in peers.items() if name != "node ws"}
     best = (max if row.more else min)(rivals, key=rivals.__getitem__, default="")
     ratio = ours[0] / rivals[best] if best and rivals[best] else None
     met = None
-    if ratio is not None and row.target:
+    if row.target == 0:
+        met = ours[0] == 0
+    elif ratio is not None and row.target is not None:
         met = ratio >= row.target if row.more else ratio <= row.target
     return {
         "title": row.title,
@@ -298,32 +329,71 @@ def line(row: Row, results: dict[str, dict[str, list[Result]]]) -> dict[str, Any
         "best": best,
         "peer": rivals.get(best),
         "ratio": ratio,
-        "target": row.target or None,
+        "target": row.target,
+        "node": peers.get("node ws"),
         "more": row.more,
         "met": met,
         "peers": peers,
     }
 
 
-def lines(results: dict[str, dict[str, list[Result]]]) -> list[dict[str, Any]]:
+def lines(results: Results) -> list[dict[str, Any]]:
     drawn = [line(row, results) for row in ROWS]
     for kind in rendering.KINDS:
         target = 0.6 if kind == "12 MP JPEG" else 1.0
         drawn.append(line(Row(f"rendering alone, {kind}: CPU", "ms", f"rendering {kind}", "cpu_ms", target), results))
         drawn.append(line(Row(f"rendering alone, {kind}: SSIM", "", f"rendering {kind}", "ssim", more=True), results))
-    drawn += [line(row, results) for row in SCALING]
     return [each for each in drawn if each is not None]
 
 
+def growths(results: Results) -> list[dict[str, Any]]:
+    """The rows of how cost grows: medians over the rounds, also of the ratio of 8 times to once."""
+    drawn = []
+    for row in GROWTH:
+        if rounds := row.figures(results):
+            ratio = statistics.median(each[-1] / each[0] for each in rounds)
+            drawn.append(
+                {
+                    "title": f"{row.title}, 8 times to once",
+                    "unit": row.unit,
+                    "figures": [statistics.median(values) for values in zip(*rounds, strict=True)],
+                    "ratio": ratio,
+                    "target": row.target,
+                    "more": False,
+                    "met": None if row.target is None else ratio <= row.target,
+                }
+            )
+    return drawn
+
+
+MET = {True: "met", False: "**missed**", None: ""}
+
+
 def table(rows: list[dict[str, Any]]) -> str:
-    shown = ["| | Dreamlog | best peer | ratio | target | |", "|---|---|---|---|---|---|"]
+    shown = ["| | Dreamlog | best peer | ratio | target | | Node `ws` |", "|---|---|---|---|---|---|---|"]
     for row in rows:
-        target = f"{'≥' if row['more'] else '≤'} {row['target']:g}" if row["target"] else ""
-        peer = f"{figure(row['peer'])} ({row['best']})" if row["peer"] is not None else ""
-        ratio = f"{row['ratio']:.2f}" if row["ratio"] is not None else ""
-        met = {True: "met", False: "**missed**", None: ""}[row["met"]]
+        target = peer = ratio = node = ""
+        if row["target"] is not None:
+            target = f"{'≥' if row['more'] else '≤'} {row['target']:g}" if row["target"] else "none"
+        if row["peer"] is not None:
+            peer = f"{figure(row['peer'])} ({row['best']})"
+        if row["ratio"] is not None:
+            ratio = f"{row['ratio']:.2f}"
+        if row["node"] is not None:
+            node = figure(row["node"])
         unit = f" {row['unit']}" if row["unit"] else ""
-        shown.append(f"| {row['title']} | {figure(row['dreamlog'])}{unit} | {peer} | {ratio} | {target} | {met} |")
+        ours = figure(row["dreamlog"])
+        shown.append(f"| {row['title']} | {ours}{unit} | {peer} | {ratio} | {target} | {MET[row['met']]} | {node} |")
+    return "\n".join(shown)
+
+
+def growth_table(rows: list[dict[str, Any]]) -> str:
+    shown = ["| | once | twice | 4 times | 8 times | 8 times / once | target | |", "|---|---|---|---|---|---|---|---|"]
+    for row in rows:
+        title = row["title"].removesuffix(", 8 times to once")
+        figures = " | ".join(f"{figure(value)} {row['unit']}" for value in row["figures"])
+        target = f"≤ {row['target']:g}" if row["target"] else ""
+        shown.append(f"| {title} | {figures} | {row['ratio']:.2f} | {target} | {MET[row['met']]} |")
     return "\n".join(shown)
 
 
@@ -331,7 +401,7 @@ def figure(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}" if value != 1 else "1"
 
 
-def busiest_driver(results: dict[str, dict[str, list[Result]]]) -> list[str]:
+def busiest_driver(results: Results) -> list[str]:
     """Runs in which the driver used most of a CPU: their rates may be its own."""
     found = []
     for load, servers in results.items():
@@ -361,20 +431,23 @@ def main() -> None:
                 run.rendering(number)
     finally:
         Run._stop()
-    rows = lines(run.results)
+    rows, grown = lines(run.results), growths(run.results)
     machine = f"{os.cpu_count()} CPUs, {platform.platform()}, Python {platform.python_version()}"
     load = " ".join(f"{value:.1f}" for value in os.getloadavg())
     print(
         f"{machine}; {options.rounds} rounds, {time.monotonic() - run.began:.0f} s; load averages at the end {load}\n"
     )
     print(table(rows))
+    print("\n" + growth_table(grown))
     for name in busiest_driver(run.results):
         print(f"\nThe driver may have been the limit in: {name}")
     options.out.mkdir(exist_ok=True)
     (options.out / "results.json").write_text(
-        json.dumps({"machine": machine, "rounds": options.rounds, "rows": rows, "runs": run.results}, indent=1)
+        json.dumps(
+            {"machine": machine, "rounds": options.rounds, "rows": rows, "growth": grown, "runs": run.results}, indent=1
+        )
     )
-    (options.out / "chart.svg").write_text(chart.svg(rows))
+    (options.out / "chart.svg").write_text(chart.svg([*rows, *grown]))
 
 
 if __name__ == "__main__":
