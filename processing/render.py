@@ -29,6 +29,8 @@ from processing import formats
 from processing.png import Png
 from processing.resampling import resampled
 
+Image.init()  # all formats now, before the fork: the processes share that memory, and begin sooner
+
 SIZES = (320, 1024, 2048)  # a variant's name is the most that its longer side may have
 RECIPE = 2  # raise it when the output for the same input changes
 
@@ -127,7 +129,6 @@ def start(memory: int) -> None:
             libc.mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD, the largest that is accepted
             libc.mallopt(-1, 512 << 20)  # M_TRIM_THRESHOLD
     Image.core.set_blocks_max(16)  # type: ignore[attr-defined]  # the documented way is a variable of the environment
-    Image.init()
     pillow_heif.register_heif_opener()
     pillow_heif.options.DECODE_THREADS = 1
     Image.MAX_IMAGE_PIXELS = None  # max_pixels is checked before anything is decoded

@@ -24,6 +24,8 @@ RECYCLE = 500  # images after which a process is replaced, against memory that l
 GRACE = 10.0  # seconds after an image's own time limit, in which its timer should have killed the process
 START_TIMEOUT = 60.0
 PAUSES = (0.1, 0.5, 2.0, 5.0)  # seconds before a process that would not start is tried again; the last one stays
+# What a process runs, the executor's end of it included: loaded before the fork, it is there once for all of them.
+PRELOADED = ["processing.render", "concurrent.futures.process"]
 
 log = logging.getLogger("dreamlog.workers")
 
@@ -99,7 +101,7 @@ class Workers:
         self._starting: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        multiprocessing.get_context("forkserver").set_forkserver_preload(["processing.render"])
+        multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
         try:
             await asyncio.gather(*(slot.start() for slot in self._slots))
         except BaseException:
