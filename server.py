@@ -223,7 +223,9 @@ def return_large_buffers() -> None:
     """What is allocated in one large piece goes back to the system once it is free. By default glibc learns from the
     first such piece to keep them: each thread that ever hashed a password would keep the hash's 19 MB."""
     with suppress(OSError, AttributeError):  # not glibc
-        ctypes.CDLL(None).mallopt(-3, 1 << 20)  # M_MMAP_THRESHOLD
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-3, 1 << 20)  # M_MMAP_THRESHOLD
+        libc.mallopt(-1, 64 << 20)  # M_TRIM_THRESHOLD, which else would be 128 KB from now on
 
 
 def collect_seldom() -> None:

@@ -40,7 +40,7 @@ AnyServer = Server | Original
 Result = dict[str, Any]
 Results = dict[str, dict[str, list[Result]]]  # load -> server -> one for each round
 
-LIMIT = 14 * 60  # seconds after which no further load is begun: a busy machine leaves the last round incomplete
+LIMIT = 14.5 * 60  # seconds after which no further load is begun: a busy machine leaves the last round incomplete
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ LOADS = {
     "to 1000": Load(publish(6, 1000), "tiny", SOCKETS),
     "one change": Load(publish(1, 1000), "tiny", (dreamlog, uvicorn)),
     "connects": Load("ramp --sizes 1000", "tiny", SOCKETS),
-    **{f"photos {n}x": Load(f"throughput --users 8 --dreams {24 * n}", "phone", (dreamlog,)) for n in TIMES},
+    **{f"photos {n}x": Load(f"throughput --users 8 --dreams {12 * n}", "phone", (dreamlog,)) for n in TIMES},
     **{f"small {n}x": Load(f"throughput --users 8 --dreams {50 * n}", "tiny", (dreamlog,), rounds=1) for n in TIMES},
     **{f"upload {n}x": Load(f"upload --users 4 --dreams {20 * n}", "phone", (dreamlog,), rounds=1) for n in TIMES},
     **{
@@ -85,7 +85,7 @@ LOADS = {
     },
     **{f"listeners {n}x": Load(publish(24, 125 * n), "tiny", (dreamlog,), rounds=1) for n in TIMES},
     "connections": Load("ramp --sizes 1000,2000,4000,5000,8000", "tiny", (dreamlog,), fresh=True),
-    "connections of the peers": Load("ramp --sizes 1000,5000", "tiny", (uvicorn,), fresh=True),
+    "connections of the peers": Load("ramp --sizes 5000", "tiny", (uvicorn,), fresh=True),
 }
 
 
@@ -177,7 +177,7 @@ def of_connections(title: str, unit: str, key: str, target: float | None = None)
 
 
 GROWTH = [
-    growth("CPU an image (24 photos and more)", "ms", "photos", "cpu_ms_per_image", 1.1),
+    growth("CPU an image (12 photos and more)", "ms", "photos", "cpu_ms_per_image", 1.1),
     growth("CPU a small dream (50 and more)", "ms", "small", "cpu_ms_per_image"),
     growth("CPU of uploads alone (20 and more)", "ms/MB", "upload", "cpu_ms_per_mb"),
     of_connections("memory a connection (1,000 and more)", "KB", "pss_kb_per_connection", 1.1),
