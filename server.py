@@ -192,7 +192,13 @@ async def listening(
         sockets = bind_sockets(port, host, backlog=1024)
     except OSError as error:
         raise CannotStart(f"Cannot listen on {host}:{port}: {error.strerror}. Is another server there?") from error
-    http = HTTPServer(application, max_header_size=32 * 1024, max_body_size=64 * 1024, idle_connection_timeout=75)
+    http = HTTPServer(
+        application,
+        chunk_size=128 * 1024,  # of an upload, read at once
+        max_header_size=32 * 1024,
+        max_body_size=64 * 1024,
+        idle_connection_timeout=75,
+    )
     http.add_sockets(sockets)
     port = sockets[0].getsockname()[1]
     shown = f"[{host}]" if ":" in host else host

@@ -20,6 +20,10 @@ class Frames(WebSocketProtocol13):
 
     _unread = b""
 
+    async def _receive_frame_loop(self) -> None:
+        self.stream.read_chunk_size = CHUNK  # the server's is for uploads, and cleared before each read
+        await super()._receive_frame_loop()
+
     async def _read_bytes(self, n: int) -> bytes:
         while len(self._unread) < n:
             self._unread += await self.stream.read_bytes(CHUNK, partial=True)

@@ -10,8 +10,10 @@ import io
 import math
 import multiprocessing
 import os
+import platform
 import resource
 import signal
+import struct
 import sys
 import threading
 import time
@@ -38,6 +40,9 @@ RECIPE = 2  # raise it when the output for the same input changes
 CLOSE = 0.92
 ANIMATION_PIXELS = 1_000_000_000  # of all frames together: about ten seconds of decoding
 KEPT_PIXELS = 150_000_000  # of all frames as they wait for the encoder, 4 bytes each; larger animations get smaller
+NICENESS = 10  # a tenth of the CPU beside one other busy process, all of it when there is none
+TURN = 50_000_000  # ns of CPU at a time, while nobody else wants it
+SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}  # numbers of the call, which C libraries have no name for yet
 REST = 5.0  # seconds without an image after which the memory that was kept for the next one is given back
 CPU_SECONDS = 5  # that an image may use beyond its wall time, in codecs that have threads
 EFFORT = {"jpeg": 0, "webp": 2, "avif": 1}  # beyond, each step costs more than its bytes are worth
@@ -119,7 +124,7 @@ def start(memory: int) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    os.nice(5)  # answering people goes first
+    _give_way()
     threading.Thread(target=_attend, name="rest, and end with the server", daemon=True).start()
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
@@ -133,6 +138,20 @@ def start(memory: int) -> None:
     pillow_heif.options.DECODE_THREADS = 1
     Image.MAX_IMAGE_PIXELS = None  # max_pixels is checked before anything is decoded
     warnings.simplefilter("ignore")  # of Pillow, about files that are not ours to mend
+
+
+def _give_way() -> None:
+    """Answering people goes first: whoever wakes up beside this process need not wait for the end of its turn.
+
+    Since Linux 6.12 a process may say how long its turns should be, and one that wakes up with a shorter turn does not
+    wait for a longer one to end (`sched_runtime` of sched_setattr(2)). Its share of the CPU stays that of its niceness.
+    """
+    os.nice(NICENESS)
+    number = SCHED_SETATTR.get(platform.machine())
+    if sys.platform == "linux" and number is not None:
+        # size, policy (0: the usual one), flags, niceness, priority, runtime, deadline and period in nanoseconds
+        attributes = struct.pack("=IIQiIQQQ", 48, 0, 0, NICENESS, 0, TURN, 0, 0)
+        ctypes.CDLL(None).syscall(number, 0, attributes, 0)  # where it is refused, nothing is lost
 
 
 _ended = math.inf  # when the last image was done, on the steady clock; inf: one is rendered, or nothing is kept

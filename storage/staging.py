@@ -22,7 +22,7 @@ from storage.local import FULL, sync
 T = TypeVar("T")
 
 RESERVE = 64 * 1024 * 1024  # bytes of disk that uploads leave to the database and to the variants
-WRITE_SIZE = 256 * 1024  # bytes gathered before they are written, because each write is a hop to a thread
+WRITE_SIZE = 1024 * 1024  # bytes gathered before they are written, because each write is a hop to a thread
 NO_ROOM = "There is no room left on the server's disk."
 
 
