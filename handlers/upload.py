@@ -1,6 +1,6 @@
 """One multipart request while it streams: its limits, first bytes and staged files; gone unless kept.
 
-It must not know what becomes of the images, and nothing of an image is ever whole in memory.
+It must not know what becomes of the images, and of none is more than a megabyte in memory at a time.
 """
 
 import math

@@ -8,6 +8,8 @@ from typing import Any
 
 from PIL import Image, ImageCms, ImageDraw
 
+from storage.staging import WRITE_SIZE
+
 CORNERS = {"red": (220, 30, 40), "green": (30, 180, 60), "blue": (40, 60, 220), "yellow": (235, 220, 40)}
 # What a sensor stores of the upright picture when the camera is held so that EXIF says this.
 STORED = {
@@ -70,6 +72,11 @@ def phone_jpeg(size: tuple[int, int] = (4032, 3024), orientation: int = 6, gps: 
 
 
 @cache
+def heavy_jpeg(orientation: int = 6) -> bytes:
+    """With as many bytes as phones make of a view, more than the server gathers before it writes."""
+    return phone_jpeg(orientation=orientation) + bytes(3 * WRITE_SIZE)
+
+
 def small_jpeg(seed: int) -> bytes:
     """Other bytes for each seed."""
     image = scene(240, 180)

@@ -63,7 +63,7 @@ async def test_sigterm_with_no_time_hands_everything_back(data: Path) -> None:
 @pytest.mark.gen_test
 async def test_an_upload_under_way_is_answered_before_the_stop(data: Path, mongodb_uri: str) -> None:
     """A stop waits for requests that have begun, and takes no new ones."""
-    body = multipart(photos.phone_jpeg(), title="last")
+    body = multipart(photos.heavy_jpeg(), title="last")
     async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
         await api.sign_up()
         host, _, port = server.url.removeprefix("http://").partition(":")

@@ -82,7 +82,7 @@ async def test_a_chunked_upload_arrives(data: Path, mongodb_uri: str) -> None:
 @pytest.mark.gen_test
 async def test_a_cut_connection_leaves_nothing_behind(data: Path, mongodb_uri: str) -> None:
     """An upload that ends in the middle is no dream, and no file."""
-    body = multipart(photos.phone_jpeg(), photos.phone_jpeg(orientation=1), title="cut")
+    body = multipart(photos.heavy_jpeg(), photos.heavy_jpeg(orientation=1), title="cut")
     async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
         await api.sign_up()
         async with Raw(api) as raw:
@@ -237,7 +237,7 @@ async def test_a_chunked_request_that_is_refused_leaves_its_connection_usable(da
 @pytest.mark.gen_test
 async def test_an_upload_does_not_outlive_its_account(data: Path, mongodb_uri: str) -> None:
     """Deleted in the middle of an upload, an account gets no dream out of it."""
-    body = multipart(photos.phone_jpeg(), title="late")
+    body = multipart(photos.heavy_jpeg(), title="late")
     async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
         await api.sign_up()
         async with Raw(api) as raw:
