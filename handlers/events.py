@@ -66,8 +66,8 @@ class ListeningHandler(ApiHandler):
         try:
             async with asyncio.timeout_at(until):
                 while not self.mailbox.ended:
-                    if (letter := self.mailbox.take()) is not None:
-                        return letter
+                    if letters := self.mailbox.take(1):
+                        return letters[0]
                     self._arrived.clear()
                     await self._arrived.wait()
         except TimeoutError:

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import msgspec
 
@@ -58,11 +59,14 @@ class Mailbox:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def take(self) -> Letter | None:
-        if not self._waiting:
+    def take(self, most: int) -> list[Letter]:
+        """Up to `most` of those that wait, the oldest first."""
+        waiting = self._waiting
+        if len(waiting) > most:
+            return [waiting.pop(key) for key in list(islice(waiting, most))]
+        if waiting:
             self._waiting = {}  # an emptied dict keeps the room of its fullest hour
-            return None
-        return self._waiting.pop(next(iter(self._waiting)))
+        return list(waiting.values())
 
     def send(self, message: Message, heartbeat_of: str = "") -> None:
         """The connection's own message, to its own client; a newer heartbeat of a dream replaces the older."""
@@ -83,10 +87,11 @@ class Mailbox:
         if revision <= self._known.get(dream_id, revision):
             return
         self._known[dream_id] = revision
-        target = self._held.get(dream_id, self._waiting)
+        held = self._held.get(dream_id)
+        letters = self._waiting if held is None else held
         for number, letter in news:
-            _put(target, (dream_id, number), letter)
-        if target is self._waiting:
+            _put(letters, (dream_id, number), letter)
+        if held is None:
             self._on_mail()
 
     def opened(self, state: Letter, established: Message | None) -> None:

@@ -178,8 +178,8 @@ class DreamSocket(WebSocketHandler):
             return
         self._writing = True  # what was written may lead to new letters, which this same loop takes
         try:
-            while letters := self._next_letters():
-                written = self._send(*(letter.text for letter in letters))
+            while letters := self._mailbox.take(MOST_AT_ONCE):
+                written = self._send([letter.text for letter in letters])
                 if written is not None and not written.done():
                     self._writer = self._loop.create_task(self._wait(written, letters), name="websocket writer")
                     return
@@ -201,18 +201,13 @@ class DreamSocket(WebSocketHandler):
             self._report(letters)
             self._write()
 
-    def _next_letters(self) -> list[Letter]:
-        letters: list[Letter] = []
-        while len(letters) < MOST_AT_ONCE and (letter := self._mailbox.take()) is not None:
-            letters.append(letter)
-        return letters
-
     def _report(self, letters: list[Letter]) -> None:
         for letter in letters:
             if letter.dream_id:
-                self._do_all(self._session.sent(letter.dream_id, letter.revision, letter.last))
+                for output in self._session.sent(letter.dream_id, letter.revision, letter.last):
+                    self._do(output)
 
-    def _send(self, *texts: bytes) -> "Future[None] | None":
+    def _send(self, texts: list[bytes]) -> "Future[None] | None":
         if self.ws_connection is None:
             raise WebSocketClosedError
         assert isinstance(self.ws_connection, Frames)
@@ -227,7 +222,7 @@ class DreamSocket(WebSocketHandler):
         with contextlib.suppress(WebSocketClosedError):
             for output in self._session.end(why):
                 if isinstance(output, Send):
-                    self._send(msgspec.json.encode(output.message))
+                    self._send([msgspec.json.encode(output.message)])
                 elif isinstance(output, Close):
                     self._closing = output
         if self._closing is not None:  # a close that was waiting for the writer keeps its code

@@ -47,15 +47,20 @@ def dream(revision: int, *images: Image, id: str = "d1", deleted: bool = False) 
     return Dream(id, "ann", "", "", NOON, None, None, (), revision, NOON, NOON, images, deleted, False)
 
 
-def message(letter: Letter | None) -> Any:
-    return None if letter is None else msgspec.json.decode(letter.text)
+def message(letter: Letter) -> Any:
+    return msgspec.json.decode(letter.text)
+
+
+def taken(mailbox: Mailbox) -> Any:
+    """The oldest message that waits, or None."""
+    letters = mailbox.take(1)
+    return message(letters[0]) if letters else None
 
 
 def everything(mailbox: Mailbox) -> list[tuple[str, int]]:
     """(type, revision) of all that waits, which is taken."""
     found = []
-    while (letter := mailbox.take()) is not None:
-        decoded = message(letter)
+    while (decoded := taken(mailbox)) is not None:
         found.append((decoded["type"], decoded.get("revision", 0)))
     return found
 
@@ -109,8 +114,8 @@ def test_state_comes_first(world: World) -> None:
     mailbox = world.mailbox()
     world.subscribers.add("d1", mailbox)
     world.subscribers.show(dream(3, image(1)), mailbox, ESTABLISHED)
-    assert message(mailbox.take()) == ESTABLISHED
-    assert message(mailbox.take()) == {
+    assert taken(mailbox) == ESTABLISHED
+    assert taken(mailbox) == {
         "type": "image_update",
         "dream_id": "d1",
         "status": "completed",
@@ -119,7 +124,7 @@ def test_state_comes_first(world: World) -> None:
         "revision": 3,
         "failed_images": [],
     }
-    assert mailbox.take() is None
+    assert taken(mailbox) is None
 
 
 def test_nothing_falls_between_registering_and_reading(world: World) -> None:
@@ -207,7 +212,7 @@ def test_dreams_do_not_replace_each_other(world: World) -> None:
     mailbox = world.listener(dream(1, BUSY), dream(1, BUSY, id="d2"))
     for id in ("d1", "d2"):
         world.subscribers.publish(dream(2, image(1), BUSY2, id=id), image(1))
-    assert [message(mailbox.take())["dream_id"] for _ in range(2)] == ["d1", "d2"]
+    assert [taken(mailbox)["dream_id"] for _ in range(2)] == ["d1", "d2"]
 
 
 def test_replies_keep_their_order_and_number(world: World) -> None:
@@ -216,9 +221,9 @@ def test_replies_keep_their_order_and_number(world: World) -> None:
     for number in range(3):
         mailbox.send({"type": "pong", "timestamp": number})
         world.subscribers.publish(dream(number + 2, BUSY), None)
-    taken = [message(mailbox.take()) for _ in range(4)]
-    assert [each.get("timestamp") for each in taken] == [0, 1, 2, NOW]
-    assert mailbox.take() is None
+    messages = [taken(mailbox) for _ in range(4)]
+    assert [each.get("timestamp") for each in messages] == [0, 1, 2, NOW]
+    assert taken(mailbox) is None
 
 
 def test_newer_heartbeat_replaces_the_waiting_one(world: World) -> None:
@@ -249,8 +254,8 @@ def test_encoded_once_for_all_listeners(world: World) -> None:
     mailboxes = [world.listener(dream(1, BUSY)) for _ in range(200)]
     world.subscribers.publish(dream(2, image(1)), image(1))
     assert world.hosts == [HOST]
-    letters = [(mailbox.take(), mailbox.take()) for mailbox in mailboxes]
-    assert all(letter is not None for letter in letters[0])
+    letters = [mailbox.take(3) for mailbox in mailboxes]
+    assert len(letters[0]) == 2
     assert {tuple(map(id, pair)) for pair in letters} == {tuple(map(id, letters[0]))}
 
 
@@ -259,8 +264,8 @@ def test_each_host_gets_its_own_addresses(world: World) -> None:
     first, second = world.listener(dream(1, BUSY)), world.listener(dream(1, BUSY), host="http://localhost:8000")
     world.subscribers.publish(dream(2, image(1)), None)
     assert sorted(world.hosts) == ["http://localhost:8000", HOST]
-    assert message(first.take())["images"][0]["url"] == f"{HOST}/media/k1"
-    assert message(second.take())["images"][0]["url"] == "http://localhost:8000/media/k1"
+    assert taken(first)["images"][0]["url"] == f"{HOST}/media/k1"
+    assert taken(second)["images"][0]["url"] == "http://localhost:8000/media/k1"
 
 
 def test_nothing_is_encoded_for_nobody(world: World) -> None:
@@ -290,8 +295,7 @@ def test_deleted_dream_is_the_last_letter(world: World) -> None:
     world.subscribers.publish(dream(2, deleted=True), None)
     world.subscribers.publish(dream(3), None)
     world.subscribers.publish(dream(2, BUSY, id="d2"), None)
-    letter = mailbox.take()
-    assert letter is not None
+    (letter,) = mailbox.take(1)
     assert (letter.dream_id, letter.revision, letter.last) == ("d1", 2, True)
     assert message(letter) == {"type": "dream_deleted", "dream_id": "d1", "timestamp": NOW}
     assert everything(mailbox) == [("image_update", 2)]
