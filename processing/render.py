@@ -146,11 +146,11 @@ def _give_way() -> None:
     Since Linux 6.12 a process may say how long its turns should be, and one that wakes up with a shorter turn does not
     wait for a longer one to end (`sched_runtime` of sched_setattr(2)). Its share of the CPU stays that of its niceness.
     """
-    os.nice(NICENESS)
+    nice = os.nice(NICENESS)  # more than the server's own
     number = SCHED_SETATTR.get(platform.machine())
     if sys.platform == "linux" and number is not None:
         # size, policy (0: the usual one), flags, niceness, priority, runtime, deadline and period in nanoseconds
-        attributes = struct.pack("=IIQiIQQQ", 48, 0, 0, NICENESS, 0, TURN, 0, 0)
+        attributes = struct.pack("=IIQiIQQQ", 48, 0, 0, nice, 0, TURN, 0, 0)
         ctypes.CDLL(None).syscall(number, 0, attributes, 0)  # where it is refused, nothing is lost
 
 

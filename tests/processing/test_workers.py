@@ -81,7 +81,7 @@ async def test_workers_give_way() -> None:
     """A worker's share of a busy CPU is small, and where the kernel knows the length of turns, its turns are long."""
     async with Workers(1, MEMORY) as workers:
         (pid,) = workers.pids
-        assert os.getpriority(os.PRIO_PROCESS, pid) == NICENESS
+        assert os.getpriority(os.PRIO_PROCESS, pid) == min(os.getpriority(os.PRIO_PROCESS, 0) + NICENESS, 19)
         if sys.platform == "linux" and tuple(map(int, platform.release().split(".")[:2])) >= (6, 12):
             assert turn(pid) == TURN > turn(0)
 
