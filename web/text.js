@@ -114,9 +114,25 @@ export function moved(blocks, index, by) {
   return [...blocks.slice(0, index - 1), ...pair, ...blocks.slice(index + 2)]
 }
 
-/** The first words, on one line. @param {string} content */
-export function excerpt(content) {
-  return content.slice(0, 400).replace(/\s+/g, ' ').trim()
+// A sentence of the first line; else as many of its words, or else of its characters, as fit into two lines.
+const BEGINNING = /^(?:.{2,60}?[。！？]|.{8,80}?[.!?…](?=\s|$)|.{1,80}(?=\s|$)|.{1,60})/u
+
+/**
+ * What a list says of a dream: its title and its first words, each on one line. Without a title the text is told on
+ * from its own beginning.
+ * @param {string} title @param {string} content
+ * @returns {[heading: string, excerpt: string]}
+ */
+export function summary(title, content) {
+  const text = content.slice(0, 400).trim()
+  const heading = title || (BEGINNING.exec(text)?.[0] ?? '')
+  return [
+    heading,
+    text
+      .slice(title ? 0 : heading.length)
+      .replace(/\s+/g, ' ')
+      .trim(),
+  ]
 }
 
 /** A number of bytes as people write it. @param {number} bytes @param {string} language */

@@ -207,3 +207,32 @@ async def test_many_nights(screen: str, data: Path, mongodb_uri: str) -> None:
         await page.get_by_role("button", name="Undo").click()
         await expect(titles.nth(1)).to_have_text("Night 01")
         assert len((await api.json("GET", "/api/dreams?limit=100"))["items"]) == 50
+
+
+@pytest.mark.gen_test
+async def test_dreams_without_a_title(data: Path, mongodb_uri: str) -> None:
+    """In the list one begins with its first sentence or line, and goes on from there; a picture alone is untitled."""
+    shown = {
+        "🌊 I walked on glass.\n\nThen the tide came in.": ["🌊 I walked on glass.", "Then the tide came in."],
+        "A river\nwith fish in it": ["A river", "with fish in it"],
+        "我在飞。天空是紫色的。": ["我在飞。", "天空是紫色的。"],
+        "Rain": ["Rain"],
+        " ".join(["so"] * 50): [" ".join(["so"] * 27), " ".join(["so"] * 23)],
+        "🌊" * 90: ["🌊" * 60, "🌊" * 30],
+    }
+    async with (
+        Server(data, **settings(data, mongodb_uri)) as server,
+        Api(server.url) as api,
+        browsing(server.url) as chromium,
+    ):
+        await api.sign_up()
+        for content in shown:
+            await api.json("POST", "/api/dreams", {"content": content}, status=201)
+        await api.dream(photos.small_jpeg(1), title="")
+        ada = await chromium.person("desk")
+        page = await ada.tab()
+        await ada.sign_in(page)
+        cards = page.get_by_role("list", name="Journal").get_by_role("link")
+        await expect(cards).to_have_count(len(shown) + 1)
+        said = [await card.locator("h2, .excerpt").all_inner_texts() for card in await cards.all()]
+        assert said == [["Untitled"], *reversed(shown.values())]

@@ -7,7 +7,7 @@ import { ManyDreamsWebSocketClient } from '../many_dreams.js'
 import { outbox } from '../outbox.js'
 import { session } from '../session.js'
 import * as store from '../store.js'
-import { excerpt } from '../text.js'
+import { summary } from '../text.js'
 import { dayName, failure, moodName, shortDate, t } from '../words.js'
 import { Calendar } from './calendar.js'
 import { address } from './picture.js'
@@ -255,15 +255,16 @@ export function listView(parameters, app) {
     written.sort((a, b) => b.changedAt - a.changedAt)
     drafts.replaceChildren(
       ...written.map(({ fields, blocks, key }) => {
-        const text = excerpt(blocks.map((block) => ('text' in block ? block.text : ' ')).join(''))
+        const content = blocks.map((block) => ('text' in block ? block.text : '\n')).join('')
+        const [heading, excerpt] = summary(fields.title, content)
         const link = h('a', { class: 'card', href: `#/write/${key}` })
         link.append(
           h(
             'div',
             { class: 'card-text' },
             h('p', { class: 'when' }, t('draft')),
-            h('h2', null, fields.title || text.slice(0, 40) || t('untitled')),
-            h('p', { class: 'excerpt' }, text),
+            h('h2', null, heading || t('untitled')),
+            excerpt && h('p', { class: 'excerpt' }, excerpt),
           ),
         )
         return h('li', null, link)
@@ -298,6 +299,7 @@ function fill(card, dream) {
   if (card.dataset.state === state) return
   card.dataset.state = state
   const focused = card.contains(document.activeElement)
+  const [heading, excerpt] = summary(title, content)
   const about = [mood && moodName(mood), ...tags.map((tag) => `#${tag}`)].filter(Boolean).join(' · ')
   const failed = images.find(({ error }) => error)?.error
   const problem = pending?.problem ? t('not_sent', { detail: pending.problem.detail }) : failed ? failure(failed) : ''
@@ -309,8 +311,8 @@ function fill(card, dream) {
         'div',
         { class: 'card-text' },
         h('p', { class: 'when' }, h('time', { datetime: dreamed_at }, shortDate(dreamed_at))),
-        h('h2', null, title || excerpt(content).slice(0, 40) || t('untitled')),
-        h('p', { class: 'excerpt' }, excerpt(content)),
+        h('h2', null, heading || t('untitled')),
+        excerpt && h('p', { class: 'excerpt' }, excerpt),
         about && h('p', { class: 'about' }, about),
         problem ? h('p', { class: 'problem' }, problem) : pending && h('p', { class: 'about' }, t('uploading')),
       ),
