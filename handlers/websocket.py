@@ -204,8 +204,7 @@ class DreamSocket(WebSocketHandler):
     def _report(self, letters: list[Letter]) -> None:
         for letter in letters:
             if letter.dream_id:
-                for output in self._session.sent(letter.dream_id, letter.revision, letter.last):
-                    self._do(output)
+                self._do_all(self._session.sent(letter.dream_id, letter.revision, letter.last))
 
     def _send(self, texts: list[bytes]) -> "Future[None] | None":
         if self.ws_connection is None:

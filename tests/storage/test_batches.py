@@ -25,7 +25,8 @@ class Source:
 
 async def asking(source: Source, *keys: str) -> list[asyncio.Task[int | None]]:
     tasks = [asyncio.create_task(source.batches.get(key)) for key in keys]
-    await asyncio.sleep(0.01)
+    for _ in range(3):  # turns of the loop: the tasks ask, one of them begins to read, the reading waits
+        await asyncio.sleep(0)
     return tasks
 
 
