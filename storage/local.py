@@ -87,7 +87,7 @@ class LocalFiles:
 
     async def scan(self) -> AsyncIterator[tuple[str, float]]:
         try:
-            for folder in await asyncio.to_thread(lambda: [self._folder, *self._folder.rglob("*/")]):
+            for folder in await asyncio.to_thread(self._folders):
                 for found in await asyncio.to_thread(self._found, folder):
                     yield found
         except OSError as error:
@@ -166,8 +166,9 @@ class LocalFiles:
             except OSError as error:
                 if error.errno not in ABSENT:
                     raise
-            for left in path.parent.glob(f".{path.name}.*"):  # by a put that a crash cut short
-                left.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # somebody else has just deleted the last file of the folder
+                for left in path.parent.glob(f".{path.name}.*"):  # by a put that a crash cut short
+                    left.unlink(missing_ok=True)
         for folder in {path.parent for path in paths}:
             # Whoever deleted a picture must not see it again after a power cut.
             with suppress(FileNotFoundError, NotADirectoryError):
@@ -175,6 +176,15 @@ class LocalFiles:
             if folder != self._folder:
                 with suppress(OSError):  # not empty, or gone already
                     folder.rmdir()
+
+    def _folders(self) -> list[Path]:
+        """The folder and all below it."""
+
+        def failed(error: OSError) -> None:
+            if not isinstance(error, FileNotFoundError):  # its last picture was just deleted
+                raise error
+
+        return [Path(name) for name, _, _ in os.walk(self._folder, onerror=failed)]
 
     def _found(self, folder: Path) -> Iterable[tuple[str, float]]:
         """The keys right in it; the parts of a file that a crash cut short count as that file."""

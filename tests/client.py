@@ -136,7 +136,9 @@ class Server:
     def files(self) -> set[str]:
         """Every file of pictures, uploads and half-done work."""
         folders = [self.data / name for name in ("media", "staging", "work")]
-        found = {str(path.relative_to(self.data)) for folder in folders for path in folder.rglob("*") if path.is_file()}
+        # `rglob` fails, `walk` does not, where the server removes a folder meanwhile.
+        walked = [(Path(inside), names) for folder in folders for inside, _, names in os.walk(folder)]
+        found = {str((inside / name).relative_to(self.data)) for inside, names in walked for name in names}
         return found | {name.replace("dreamlog", "media", 1) for name in (self.oss.names() if self.oss else ())}
 
 

@@ -69,6 +69,32 @@ async def test_what_a_crash_left_beside_a_file_goes_with_it(files: LocalFiles, f
 
 
 @pytest.mark.gen_test
+@pytest.mark.parametrize("act", ["scan", "delete"])
+async def test_a_folder_that_goes_meanwhile_is_no_failure(
+    files: LocalFiles, folder: Path, picture: Path, monkeypatch: pytest.MonkeyPatch, act: str
+) -> None:
+    """Somebody else deletes the last picture in it right before one looks inside."""
+    for key in ("f/1.jpg", "f/2.jpg", "g/1.jpg"):
+        await files.put(key, picture, "image/jpeg")
+    look = os.scandir
+
+    def late(path: str | Path) -> object:
+        if Path(path) == folder / "f":
+            for left in os.listdir(path):
+                (folder / "f" / left).unlink()
+            (folder / "f").rmdir()
+        return look(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", late)
+        if act == "scan":
+            assert [key async for key, _ in files.scan()] == ["g/1.jpg"]
+        else:
+            await files.delete(["f/1.jpg"])
+    assert everything(folder) == ["g", "g/1.jpg"]
+
+
+@pytest.mark.gen_test
 async def test_only_its_user_may_look_into_the_folder(files: LocalFiles, folder: Path, picture: Path) -> None:
     """Nor into those below."""
     await files.put("f/1.jpg", picture, "image/jpeg")
