@@ -17,6 +17,7 @@ import * as store from './store.js'
  * @typedef {{q?: string, tag?: string, from?: string, to?: string}} Query nights as 2026-11-22, inclusive
  */
 
+const LONGEST_PAUSE = 60 // seconds between tries
 const LOCAL = 'local-' // the id of a dream that the server does not have yet: this and the entry's key
 
 /** Emits `dream` (`detail` is the id of one that has changed or gone) and `list` (the server has others now). */
@@ -100,6 +101,18 @@ class Journal extends EventTarget {
       }
     }
     return this.shown(id)
+  }
+
+  /**
+   * The server has told that it has a newer one: fetch that, again until it comes, because news is not told twice.
+   * @param {string} id @param {number} revision
+   */
+  async catchUp(id, revision) {
+    const behind = () => (this.#dreams.get(id)?.revision ?? revision) < revision // one that has gone is not
+    for (let pause = 1; behind(); pause = Math.min(2 * pause, LONGEST_PAUSE)) {
+      await this.get(id).catch(() => {})
+      if (behind()) await new Promise((resolve) => setTimeout(resolve, 1000 * pause * (0.5 + Math.random() / 2)))
+    }
   }
 
   /** What this device knows of it. @param {string} id @returns {Promise<ShownDream | null>} */

@@ -71,9 +71,20 @@ async function picture(request) {
     if (answer.status === 200) keep(cache, key, answer.clone())
     return answer
   } catch {
+    const other = await otherSize(cache, key)
+    if (other) return other
     if (origin !== location.origin && navigator.onLine) closed.add(origin)
     return fetch(request)
   }
+}
+
+/** The largest that was seen of the same picture. @param {Cache} cache @param {string} key */
+async function otherSize(cache, key) {
+  const folder = new URL('.', key).href
+  const sizes = (await cache.keys()).map(({ url }) => url).filter((url) => url.startsWith(folder))
+  const pixels = (/** @type {string} */ url) => parseInt(url.slice(folder.length))
+  sizes.sort((a, b) => pixels(b) - pixels(a))
+  return sizes[0] && cache.match(sizes[0])
 }
 
 /** @param {Cache} cache @param {string} key @param {Response} answer */

@@ -43,7 +43,7 @@ async def test_a_night_without_a_network(data: Path, mongodb_uri: str, tmp_path:
     ):
         answer = await api.sign_up()
         assert answer["user"]["username"] == "ada"
-        read = await api.dream(photos.small_jpeg(2), title="Read before", dreamed_at="2026-11-22T06:10:00Z")
+        read = await api.dream(photos.phone_jpeg(), title="Read before", dreamed_at="2026-11-22T06:10:00Z")
         await api.dream(title="Changed offline", dreamed_at="2026-11-21T06:10:00Z")
         await api.dream(title="Deleted offline", dreamed_at="2026-11-20T06:10:00Z")
         await api.finished(read["id"])
@@ -62,6 +62,14 @@ async def test_a_night_without_a_network(data: Path, mongodb_uri: str, tmp_path:
         await expect(page.get_by_role("heading", level=2, name="offline")).to_have_count(0)
         await page.get_by_role("link", name="Read before").click()
         await loaded(page, 1)
+        # On its side the telephone wants a size that it has never seen: a smaller one is better than none.
+        await page.set_viewport_size({"width": 844, "height": 390})
+        await page.get_by_role("button", name="Show picture 1 large").click()
+        large = page.get_by_role("dialog").get_by_role("img")
+        await expect(large).not_to_have_js_property("naturalWidth", 0)
+        assert "/2048.jpg" in await large.evaluate("(image) => image.currentSrc")
+        await page.keyboard.press("Escape")
+        await page.set_viewport_size({"width": 390, "height": 844})
         await page.goto(f"{server.url}/#/")
 
         await write(page, "Written offline", photo)

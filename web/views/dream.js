@@ -27,6 +27,8 @@ export function dreamView(id, app) {
   let live = null
   /** @type {ShownDream | null} */
   let dream = null
+  /** @type {Promise<void> | null} */
+  let renewing = null
   let laidOut = ''
   let deleting = false
 
@@ -82,6 +84,7 @@ export function dreamView(id, app) {
         nothing(t('gone'))
       },
       onStatus: (status, { code }) => {
+        if (status === 'connected') for (const picture of pictures.values()) picture.reconnected()
         if (status === 'closed' && code === 4403) load() // deleted while the connection was away
         if (status === 'closed' && code === 4401)
           session.again().then(
@@ -95,7 +98,7 @@ export function dreamView(id, app) {
 
   /** @param {{revision: number}} message */
   function onUpdate({ revision }) {
-    if (dream && revision > dream.revision) journal.get(id).catch(() => {}) // the next message comes again
+    journal.catchUp(id, revision)
   }
 
   function showNow() {
@@ -207,15 +210,27 @@ export function dreamView(id, app) {
   function picture(key) {
     const known = pictures.get(key)
     if (known) return known
-    const made = new Picture({ open, retry, remove, renew: () => journal.get(id).then(show, () => {}) })
+    const made = new Picture({ open, retry, remove, renew })
     pictures.set(key, made)
     return made
+  }
+
+  /** Fresh addresses for all pictures. */
+  function renew() {
+    const done = () => {
+      renewing = null
+      show()
+    }
+    return (renewing ??= journal.get(id).then(done, done))
   }
 
   /** @param {ShownImage} image */
   function open(image) {
     const finished = /** @type {ShownDream} */ (dream).images.filter(({ status }) => status === 'completed')
-    showLarge(finished, image.key)
+    showLarge(finished, image.key, async ({ key }) => {
+      await renew()
+      return dream?.images.find((image) => image.key === key)
+    })
   }
 
   /** @param {ShownImage} image */

@@ -5,10 +5,13 @@ import { h, iconButton } from '../dom.js'
 import { t } from '../words.js'
 import { address, srcset } from './picture.js'
 
+/** @typedef {import('../types').ShownImage} ShownImage */
+
 /**
- * @param {readonly import('../types').ShownImage[]} images finished ones @param {string} key of the one to begin with
+ * @param {readonly ShownImage[]} images finished ones @param {string} key of the one to begin with
+ * @param {(image: ShownImage) => Promise<ShownImage | undefined>} renewed the same with fresh addresses
  */
-export function showLarge(images, key) {
+export function showLarge(images, key, renewed) {
   let current = Math.max(
     0,
     images.findIndex((image) => image.key === key),
@@ -23,6 +26,16 @@ export function showLarge(images, key) {
       src: address(image, 2048),
       loading: Math.abs(index - current) > 1 ? 'lazy' : 'eager',
     })
+    const again = async () => {
+      const fresh = await renewed(image)
+      if (!fresh) return cannotShow()
+      picture.addEventListener('error', cannotShow, { once: true })
+      picture.srcset = srcset(fresh)
+      picture.src = address(fresh, 2048)
+    }
+    const cannotShow = () => picture.replaceWith(h('p', { role: 'alert' }, t('cannot_show')))
+    // Its address may have run out while the page stood open.
+    picture.addEventListener('error', again, { once: true })
     return h('li', null, picture)
   })
   const count = h('p', { class: 'count', 'aria-live': 'polite' })

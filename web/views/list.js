@@ -188,8 +188,7 @@ export function listView(parameters, app) {
 
   /** @param {{dream_id: string, revision: number}} message */
   function onUpdate({ dream_id, revision }) {
-    const known = journal.shown(dream_id)
-    if (known && revision > known.revision) journal.get(dream_id).catch(() => {})
+    journal.catchUp(dream_id, revision)
   }
 
   /** @param {string} id */

@@ -25,6 +25,8 @@ export class Picture {
   /** @type {ShownImage | null} */
   #image = null
   #shown = '' // what the box holds now
+  #lost = false // its file did not come
+  #renewed = false // its addresses were fetched anew, and none has brought the file since
   #number = 0
   #total = 0
   #since = Date.now()
@@ -53,6 +55,7 @@ export class Picture {
     else if (!this.element.style.getPropertyValue('--ratio')) setStyle(this.element, '--ratio', UNKNOWN)
     const state = `${image.status} ${image.error?.code ?? ''} ${image.attempt}`
     if (state === this.#shown) return
+    this.#lost = false
     // One that fails before the reader's eyes keeps its place; one that had failed before needs less.
     if (this.#shown && image.status === 'failed') this.element.dataset.held = ''
     this.#shown = state
@@ -65,6 +68,17 @@ export class Picture {
 
   close() {
     clearTimeout(this.#timer)
+  }
+
+  /** The server is there again. */
+  reconnected() {
+    if (this.#lost) this.#again()
+  }
+
+  #again() {
+    this.#renewed = true
+    this.#shown = ''
+    this.actions.renew()
   }
 
   /** @param {ShownImage} image */
@@ -93,18 +107,15 @@ export class Picture {
       src: address(image, 1024),
       class: 'loads',
     })
-    let renewed = false
     picture.addEventListener('load', () => {
+      this.#renewed = false
       picture.classList.replace('loads', 'loaded')
       this.element.dataset.loaded = ''
     })
     picture.addEventListener('error', () => {
       // Its address may have run out while the page stood open.
-      if (!renewed && navigator.onLine) {
-        renewed = true
-        this.#shown = ''
-        this.actions.renew()
-      } else this.#cannotShow()
+      if (!this.#renewed && navigator.onLine) this.#again()
+      else this.#cannotShow()
     })
     const open = () => this.actions.open(/** @type {ShownImage} */ (this.#image))
     const label = t('view_large', { n: this.#number })
@@ -114,10 +125,8 @@ export class Picture {
   }
 
   #cannotShow() {
-    const again = () => {
-      this.#shown = ''
-      this.actions.renew()
-    }
+    this.#lost = true
+    const again = () => this.#again()
     this.over.replaceChildren(
       h(
         'div',

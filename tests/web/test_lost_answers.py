@@ -1,0 +1,132 @@
+"""Answers get lost between the server and the page: it asks again, and never in a loop."""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.async_api import Route, expect
+
+from tests import photos
+from tests.client import Api, Server, settings
+from tests.web.browser import browsing, loaded
+
+
+@pytest.mark.gen_test(timeout=180)
+async def test_a_dream_that_has_changed_is_fetched_until_it_comes(data: Path, mongodb_uri: str) -> None:
+    """News of it is not told twice: what shows it, in its own view and in the list, asks again."""
+    async with (
+        Server(data, **settings(data, mongodb_uri)) as server,
+        Api(server.url) as api,
+        browsing(server.url) as chromium,
+    ):
+        await api.sign_up()
+        dream = await api.dream(content="A gate.")
+        ada = await chromium.person()
+        ada.expected = ("net::ERR_",)
+        page = await ada.tab()
+        await ada.sign_in(page)
+        await page.get_by_role("link", name="A gate.").click()
+        await expect(page.get_by_role("link", name="Edit")).to_be_visible()
+        losses = 0
+
+        async def lose(route: Route) -> None:
+            nonlocal losses
+            if losses > 0:
+                losses -= 1
+                await route.abort()
+            else:
+                await route.continue_()
+
+        await ada.context.route(f"**/api/dreams/{dream['id']}", lose)
+
+        async def seen(title: str, *, lost: int) -> None:
+            nonlocal losses
+            losses = lost
+            await api.json("PATCH", f"/api/dreams/{dream['id']}", {"title": title})
+            await expect(page.get_by_role("heading", name=title)).to_be_visible()
+            assert losses == 0
+
+        # What a view asks for when it is opened may bring the first change, and no later one.
+        await seen("In the dream", lost=0)
+        await seen("Again in the dream", lost=2)
+        await page.get_by_role("link", name="Journal").click()
+        await expect(page.get_by_role("searchbox")).to_be_visible()
+        await seen("In the list", lost=0)
+        await seen("Again in the list", lost=2)
+
+
+@pytest.mark.gen_test(timeout=180)
+async def test_a_picture_whose_file_is_out_of_reach(data: Path, mongodb_uri: str) -> None:
+    """That is said after a second try; it comes when it is asked for again, and when the server is there again."""
+    media, away = data / "media", data / "away"
+    async with (
+        Server(data, **settings(data, mongodb_uri)) as server,
+        Api(server.url) as api,
+        browsing(server.url) as chromium,
+    ):
+        server.port = urlsplit(server.url).port or 0
+        await api.sign_up()
+        first, second = [(await api.dream(photos.small_jpeg(number)))["id"] for number in range(2)]
+        for dream in (first, second):
+            await api.finished(dream)
+        ada = await chromium.person()
+        ada.expected = ("404", "net::ERR_", "WebSocket connection to")
+        page = await ada.tab()
+        await ada.sign_in(page)
+        sorry = page.get_by_text("This picture cannot be loaded just now.")
+        again = page.get_by_role("button", name="Try once more")
+
+        async def out_of_reach(dream: str) -> None:
+            media.rename(away)
+            await page.goto(f"{server.url}/#/dream/{dream}")
+            await expect(sorry).to_be_visible()
+
+        await out_of_reach(first)
+        await again.evaluate("(button) => button.id = 'before'")
+        await again.click()
+        await expect(page.locator("#before")).to_be_hidden()
+        await expect(again).to_be_visible()
+        away.rename(media)
+        await again.click()
+        await loaded(page, 1)
+
+        await out_of_reach(second)
+        away.rename(media)
+        server.kill()
+        await server.restart()
+        await loaded(page, 1)
+
+
+@pytest.mark.gen_test(timeout=180)
+async def test_a_large_picture_whose_address_has_run_out(data: Path, mongodb_uri: str) -> None:
+    """A fresh address is fetched, and tried once; where that does not help either, it is said."""
+    async with (
+        Server(data, **settings(data, mongodb_uri)) as server,
+        Api(server.url) as api,
+        browsing(server.url) as chromium,
+    ):
+        await api.sign_up()
+        dream = await api.finished((await api.dream(photos.phone_jpeg()))["id"])
+        [large] = (data / "media").glob("*/2048.jpg")
+        away = data / "away"
+        ada = await chromium.person()
+        ada.expected = ("404",)
+        page = await ada.tab()
+        await ada.sign_in(page)
+        await page.goto(f"{server.url}/#/dream/{dream['id']}")
+        await loaded(page, 1)
+        opener = page.get_by_role("button", name="Show picture 1 large")
+        dialog = page.get_by_role("dialog")
+
+        large.rename(away)
+        await opener.click()
+        await expect(dialog.get_by_text("This picture cannot be loaded just now.")).to_be_visible()
+        await page.keyboard.press("Escape")
+
+        async def found(route: Route) -> None:
+            away.rename(large)
+            await route.continue_()
+
+        await page.route(f"**/api/dreams/{dream['id']}", found, times=1)
+        await opener.click()
+        await expect(dialog.get_by_role("img")).not_to_have_js_property("naturalWidth", 0)
