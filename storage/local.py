@@ -166,9 +166,10 @@ class LocalFiles:
             except OSError as error:
                 if error.errno not in ABSENT:
                     raise
-            with suppress(FileNotFoundError):  # somebody else has just deleted the last file of the folder
-                for left in path.parent.glob(f".{path.name}.*"):  # by a put that a crash cut short
-                    left.unlink(missing_ok=True)
+            with suppress(FileNotFoundError, NotADirectoryError):  # the folder went with its last file
+                for name in os.listdir(path.parent):
+                    if name.startswith(f".{path.name}."):  # left by a put that a crash cut short
+                        path.with_name(name).unlink(missing_ok=True)
         for folder in {path.parent for path in paths}:
             # Whoever deleted a picture must not see it again after a power cut.
             with suppress(FileNotFoundError, NotADirectoryError):

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -76,17 +77,18 @@ async def test_a_folder_that_goes_meanwhile_is_no_failure(
     """Somebody else deletes the last picture in it right before one looks inside."""
     for key in ("f/1.jpg", "f/2.jpg", "g/1.jpg"):
         await files.put(key, picture, "image/jpeg")
-    look = os.scandir
+    look = {name: getattr(os, name) for name in ("listdir", "scandir")}
 
-    def late(path: str | Path) -> object:
+    def late(name: str, path: str | Path) -> object:
         if Path(path) == folder / "f":
-            for left in os.listdir(path):
+            for left in look["listdir"](path):
                 (folder / "f" / left).unlink()
             (folder / "f").rmdir()
-        return look(path)
+        return look[name](path)
 
     with monkeypatch.context() as patched:
-        patched.setattr(os, "scandir", late)
+        for name in look:
+            patched.setattr(os, name, partial(late, name))
         if act == "scan":
             assert [key async for key, _ in files.scan()] == ["g/1.jpg"]
         else:
