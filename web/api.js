@@ -3,6 +3,11 @@
 
 import { Refused, Unreachable, session } from './session.js'
 
+// Milliseconds after which a connection is taken for dead: on a network that swallows everything, browsers themselves wait
+// for a quarter of an hour.
+const SILENCE = 60_000 // until an answer begins
+const STALLED = 180_000 // of an upload, without a byte taken: a slow network first drains what it has been given
+
 /**
  * @param {string} method @param {string} path
  * @param {{body?: unknown, signal?: AbortSignal}} [options]
@@ -15,9 +20,14 @@ export async function call(method, path, { body, signal } = {}) {
     const headers = { Authorization: `Bearer ${token}` }
     if (body !== undefined) headers['Content-Type'] = 'application/json'
     const sent = body === undefined ? undefined : JSON.stringify(body)
-    const answer = await fetch(path, { method, headers, body: sent, signal }).catch((error) => {
-      throw error.name === 'AbortError' ? error : new Unreachable()
-    })
+    const silence = new AbortController()
+    const timer = setTimeout(() => silence.abort(new Unreachable()), SILENCE)
+    const ended = signal ? AbortSignal.any([signal, silence.signal]) : silence.signal
+    const answer = await fetch(path, { method, headers, body: sent, signal: ended })
+      .catch((error) => {
+        throw error.name === 'AbortError' ? error : new Unreachable()
+      })
+      .finally(() => clearTimeout(timer))
     const text = await answer.text().catch(() => {
       throw new Unreachable()
     })
@@ -42,7 +52,17 @@ export async function upload(path, form, { key, onProgress, signal }) {
         request.open('POST', path)
         request.setRequestHeader('Authorization', `Bearer ${token}`)
         request.setRequestHeader('Idempotency-Key', key)
-        request.upload.onprogress = ({ loaded, total }) => onProgress({ sent: loaded, total })
+        /** @type {ReturnType<typeof setTimeout> | undefined} */
+        let timer
+        const alive = () => {
+          clearTimeout(timer)
+          timer = setTimeout(() => (reject(new Unreachable()), request.abort()), STALLED)
+        }
+        request.onloadend = () => clearTimeout(timer)
+        request.upload.onprogress = ({ loaded, total }) => {
+          alive()
+          onProgress({ sent: loaded, total })
+        }
         const answer = () => ({
           status: request.status,
           text: request.responseText,
@@ -53,7 +73,10 @@ export async function upload(path, form, { key, onProgress, signal }) {
         request.onabort = () => reject(signal.reason)
         signal.addEventListener('abort', () => request.abort())
         if (signal.aborted) reject(signal.reason)
-        else request.send(form)
+        else {
+          alive()
+          request.send(form)
+        }
       }),
   )
   return settled(response)

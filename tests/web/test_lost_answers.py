@@ -4,11 +4,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import Route, expect
+from playwright.async_api import Route, WebSocket, expect
 
 from tests import photos
-from tests.client import Api, Server, settings
-from tests.web.browser import browsing, loaded
+from tests.client import Api, Server, settings, until
+from tests.web.browser import browsing, loaded, photo_file
 
 
 @pytest.mark.gen_test(timeout=180)
@@ -69,6 +69,7 @@ async def test_a_picture_whose_file_is_out_of_reach(data: Path, mongodb_uri: str
         first, second = [(await api.dream(photos.small_jpeg(number)))["id"] for number in range(2)]
         for dream in (first, second):
             await api.finished(dream)
+        media.rename(away)  # before the browser has seen them in the list
         ada = await chromium.person()
         ada.expected = ("404", "net::ERR_", "WebSocket connection to")
         page = await ada.tab()
@@ -76,12 +77,8 @@ async def test_a_picture_whose_file_is_out_of_reach(data: Path, mongodb_uri: str
         sorry = page.get_by_text("This picture cannot be loaded just now.")
         again = page.get_by_role("button", name="Try once more")
 
-        async def out_of_reach(dream: str) -> None:
-            media.rename(away)
-            await page.goto(f"{server.url}/#/dream/{dream}")
-            await expect(sorry).to_be_visible()
-
-        await out_of_reach(first)
+        await page.goto(f"{server.url}/#/dream/{first}")
+        await expect(sorry).to_be_visible()
         await again.evaluate("(button) => button.id = 'before'")
         await again.click()
         await expect(page.locator("#before")).to_be_hidden()
@@ -90,7 +87,9 @@ async def test_a_picture_whose_file_is_out_of_reach(data: Path, mongodb_uri: str
         await again.click()
         await loaded(page, 1)
 
-        await out_of_reach(second)
+        media.rename(away)
+        await page.goto(f"{server.url}/#/dream/{second}")
+        await expect(sorry).to_be_visible()
         away.rename(media)
         server.kill()
         await server.restart()
@@ -130,3 +129,83 @@ async def test_a_large_picture_whose_address_has_run_out(data: Path, mongodb_uri
         await page.route(f"**/api/dreams/{dream['id']}", found, times=1)
         await opener.click()
         await expect(dialog.get_by_role("img")).not_to_have_js_property("naturalWidth", 0)
+
+
+@pytest.mark.gen_test(timeout=180)
+async def test_a_network_that_swallows_everything(data: Path, mongodb_uri: str, tmp_path: Path) -> None:
+    """It is taken for dead after a minute, for an upload after three without a byte; what waits is sent again."""
+    photo = photo_file(tmp_path, "a.jpg", photos.small_jpeg(1))
+    async with (
+        Server(data, **settings(data, mongodb_uri)) as server,
+        Api(server.url) as api,
+        browsing(server.url) as chromium,
+    ):
+        await api.sign_up()
+        ada = await chromium.person()
+        ada.expected = ("net::ERR_",)
+        page = await ada.tab()
+        await page.clock.install()
+        await page.reload()
+        await ada.sign_in(page)
+        await expect(page.get_by_text("No dream is written here yet.")).to_be_visible()
+        dream = await api.dream()  # one that this device has never seen
+        network = "dead"
+        swallowed: list[Route] = []
+
+        async def carry(route: Route) -> None:
+            if network == "dead":
+                swallowed.append(route)
+            else:
+                await (route.abort() if network == "away" else route.continue_())
+
+        async def is_swallowed(method: str) -> None:
+            asked = f"the page has asked with {method}"
+            await until(lambda: any(route.request.method == method for route in swallowed), asked)
+
+        await page.route(f"**/api/dreams/{dream['id']}", carry)
+        await page.goto(f"{server.url}/#/dream/{dream['id']}")
+        await is_swallowed("GET")
+        await page.clock.fast_forward(60_000)
+        await expect(page.get_by_text("This dream is not on this device")).to_be_visible()
+
+        await page.route("**/api/dreams", carry)
+        await page.goto(f"{server.url}/#/write")
+        await page.get_by_label("Title").fill("Sent twice")
+        await page.locator("input[type=file]").first.set_input_files(photo)
+        await expect(page.get_by_role("group", name="Picture 1")).to_be_visible()
+        await page.get_by_role("button", name="Save").click()
+        await is_swallowed("POST")
+        network = "away"
+        await page.clock.fast_forward(180_000)
+        await expect(page.get_by_text("Waiting for a connection. It is sent on its own.")).to_be_visible()
+        network = "there"
+        await page.clock.fast_forward(60_000)
+        await loaded(page, 1)
+        for route in swallowed:
+            await route.abort()
+
+
+@pytest.mark.gen_test(timeout=180)
+async def test_a_list_that_is_left_while_it_loads_is_told_nothing(data: Path, mongodb_uri: str) -> None:
+    """Each view has one connection, and takes it along when it goes."""
+    async with Server(data, **settings(data, mongodb_uri)) as server, browsing(server.url) as chromium:
+        ada = await chromium.person()
+        page = await ada.tab()
+        await ada.sign_up(page)
+        await expect(page.get_by_text("No dream is written here yet.")).to_be_visible()
+        held: list[Route] = []
+
+        async def hold(route: Route) -> None:
+            held.append(route)
+
+        await page.route("**/api/dreams?*tag=sea*", hold)
+        sockets: list[WebSocket] = []
+        page.on("websocket", lambda socket: sockets.append(socket))
+        await page.goto(f"{server.url}/#/?tag=sea")
+        await until(lambda: held, "the list is on its way")
+        await page.goto(f"{server.url}/#/?tag=lake")
+        await expect(page.get_by_text("#lake")).to_be_visible()
+        await until(lambda: sockets, "the second list is told of its dreams")
+        await page.goto(f"{server.url}/#/write")
+        await until(lambda: all(socket.is_closed() for socket in sockets), "no list is told any more")
+        await held[0].abort()

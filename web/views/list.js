@@ -104,7 +104,7 @@ export function listView(parameters, app) {
       show()
     }
     await first()
-    live.connect()
+    if (element.isConnected) live.connect() // it may have been left meanwhile
   }
 
   function back() {
