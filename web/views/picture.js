@@ -25,7 +25,6 @@ export class Picture {
   /** @type {ShownImage | null} */
   #image = null
   #shown = '' // what the box holds now
-  #lost = false // its file did not come
   #renewed = false // its addresses were fetched anew, and none has brought the file since
   #number = 0
   #total = 0
@@ -55,7 +54,7 @@ export class Picture {
     else if (!this.element.style.getPropertyValue('--ratio')) setStyle(this.element, '--ratio', UNKNOWN)
     const state = `${image.status} ${image.error?.code ?? ''} ${image.attempt}`
     if (state === this.#shown) return
-    this.#lost = false
+    delete this.element.dataset.lost
     // One that fails before the reader's eyes keeps its place; one that had failed before needs less.
     if (this.#shown && image.status === 'failed') this.element.dataset.held = ''
     this.#shown = state
@@ -72,7 +71,7 @@ export class Picture {
 
   /** The server is there again. */
   reconnected() {
-    if (this.#lost) this.#again()
+    if ('lost' in this.element.dataset) this.#again()
   }
 
   #again() {
@@ -125,7 +124,7 @@ export class Picture {
   }
 
   #cannotShow() {
-    this.#lost = true
+    this.element.dataset.lost = '' // its file did not come
     const again = () => this.#again()
     this.over.replaceChildren(
       h(
