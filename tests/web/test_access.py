@@ -62,6 +62,7 @@ async def test_axe_has_no_objection_to_any_view(screen: str, data: Path, mongodb
         ada.expected = ("net::ERR_", "401", "404", "413")
         page = await ada.tab()
         judge = Judge(page, screen)
+        await expect(page.get_by_label("User name")).to_be_visible()
         await judge.ask("signing in")
         await page.get_by_label("User name").fill("nobody")
         await page.get_by_label("Password").fill("wrong horse")
