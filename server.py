@@ -29,9 +29,9 @@ from handlers.routes import Parts, routes
 from handlers.subscribers import Subscribers
 from handlers.tokens import IN_THE_MAKING, Tokens
 from handlers.views import Address
-from processing.checks import findings
+from processing.checks import run_checks
 from processing.janitor import Janitor, orphans
-from processing.mover import Mover, alone
+from processing.mover import Mover, exclusive_lock
 from processing.pipeline import Pipeline
 from processing.workers import Workers
 from storage.dreams import Dreams
@@ -318,7 +318,7 @@ def check_command(file: Path | None, data: str | None) -> None:
     async def check(settings: Config) -> bool:
         all_good = True
         with Keys(settings, beside=True) as keys:
-            async for found in findings(settings, keys):
+            async for found in run_checks(settings, keys):
                 click.echo(f"{'ok  ' if found.good else 'FAIL'}  {found.part:<16} {found.said}")
                 all_good &= found.good
         return all_good
@@ -352,7 +352,7 @@ async def move_media(settings: Config, to: str) -> Mover:
         if settings.storage.backend != to:
             click.echo(f"New pictures still go to {settings.storage.backend}, as storage.backend says.")
         seen: set[str | None] = set()
-        with alone(settings.data / "moving") as folder:
+        with exclusive_lock(settings.data / "moving") as folder:
             mover = Mover(jobs=jobs, files=files, to=to, folder=folder)
             # Again for those that were completed meanwhile, until there are none.
             while sets := [each for each in await mover.waiting() if each[1].folder not in seen]:
@@ -381,7 +381,7 @@ async def remove_orphans(settings: Config, *, delete: bool, hours: float) -> Non
     count = 0
     async with beside(settings) as (_, jobs, files), AsyncExitStack() as stack:
         if delete:
-            stack.enter_context(alone(settings.data / "moving"))
+            stack.enter_context(exclusive_lock(settings.data / "moving"))
         async for keys in orphans(jobs, files, older_than=3600 * hours):
             count += len(keys)
             for key in keys:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from config import Config, Images
-from processing.render import Order, Rendered
+from processing.render import Rendered, RenderRequest
 from processing.workers import WorkerDied, Workers
 from storage.errors import Error, Refused, Unavailable
 from storage.files import MARKS, Files, StoredFiles
@@ -39,7 +39,7 @@ class Finding:
     said: str
 
 
-async def findings(settings: Config, keys: Keys) -> AsyncIterator[Finding]:
+async def run_checks(settings: Config, keys: Keys) -> AsyncIterator[Finding]:
     """One of each part, in the order in which a server starts them."""
     stores = ["local", "oss"] if settings.storage.has_oss else ["local"]
     yield await _finding("database", lambda: _database(settings, keys))
@@ -67,7 +67,7 @@ async def _workers(settings: Images) -> str:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "source.bmp")
         source.write_bytes(_picture())
-        order = Order(
+        request = RenderRequest(
             source=str(source),
             folder=folder,
             format=settings.format,
@@ -79,7 +79,7 @@ async def _workers(settings: Images) -> str:
         )
         began = time.monotonic()
         async with Workers(1, settings.worker_memory) as workers:
-            result = await workers.render(order)
+            result = await workers.render(request)
     if not isinstance(result, Rendered):
         raise Wrong(f"A picture could not be made into {settings.format}: {result.detail}")
     return f"a process rendered a picture into {settings.format}{_took(began)}"

@@ -34,7 +34,7 @@ class Damaged(Exception):
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[Path]:
+def exclusive_lock(folder: Path) -> Iterator[Path]:
     """An empty folder, for one at a time, or `CannotStart`; gone afterwards.
 
     Who removes orphans holds it too: copies of a move that nobody names yet look just like them.
@@ -65,7 +65,7 @@ class Mover:
     """Moves to one storage, and counts."""
 
     def __init__(self, *, jobs: Jobs, files: StoredFiles, to: str, folder: Path) -> None:
-        """`folder` is for copies on their way, and is held by `alone`."""
+        """`folder` is for copies on their way, and is held by `exclusive_lock`."""
         self._jobs = jobs
         self._files = files
         self._to = to

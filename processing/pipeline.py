@@ -18,7 +18,7 @@ from typing import Self, TypeVar
 
 from config import Images
 from processing import formats
-from processing.render import RECIPE, SIZES, Order, Refused, Rendered
+from processing.render import RENDER_VERSION, SIZES, Rejected, Rendered, RenderRequest
 from processing.workers import WorkerDied, Workers
 from storage.errors import Error, NoSpace, Unavailable
 from storage.files import StoredFiles
@@ -66,8 +66,8 @@ class Pipeline:
         self._folder = folder
         self._drain_left = drain_left
         # Variants of equal uploads are equal when all of this is.
-        made = f"{RECIPE} {settings.format} {settings.quality} {settings.effort}"
-        self._recipe = f"{made} {max(SIZES)} {settings.keep_originals}"
+        made = f"{RENDER_VERSION} {settings.format} {settings.quality} {settings.effort}"
+        self._render_settings = f"{made} {max(SIZES)} {settings.keep_originals}"
         # Owners, the next to be served first, and which of their dreams may have an image in line.
         self._waiting: dict[str, set[str]] = {}
         self._woken = asyncio.Event()
@@ -200,13 +200,13 @@ class Pipeline:
         """The image with its variants named below `keys`, or the code of what went wrong."""
         image = job.image
         assert image.staged is not None, "an image keeps its upload until it is completed"
-        equal = await _persistently(lambda: self._jobs.equal_image(job.dream.owner, image, self._recipe))
+        equal = await _persistently(lambda: self._jobs.equal_image(job.dream.owner, image, self._render_settings))
         if equal is not None:
             return replace(equal, id=image.id, format=image.format)
         source = self._staging.path(image.staged)
         if not source.exists():
             return "upload_lost"
-        order = Order(
+        request = RenderRequest(
             source=str(source),
             folder=str(folder),
             format=self._settings.format,
@@ -217,12 +217,12 @@ class Pipeline:
             time_limit=self._settings.time_limit,
         )
         try:
-            result = await self._workers.render(order)
+            result = await self._workers.render(request)
         except WorkerDied as death:
             log.warning("dream=%s image=%d: the worker died: %s", job.dream.id, image.id, death)
             return death.code
-        if isinstance(result, Refused):
-            log.info("dream=%s image=%d: refused: %s", job.dream.id, image.id, result.detail)
+        if isinstance(result, Rejected):
+            log.info("dream=%s image=%d: rejected: %s", job.dream.id, image.id, result.detail)
             return result.code
         return self._named(image, result, keys)
 
@@ -235,7 +235,7 @@ class Pipeline:
         name = f"{folder}/original-{secrets.token_hex(16)}.{formats.EXTENSIONS[image.format]}"
         return replace(
             image,
-            recipe=self._recipe,
+            recipe=self._render_settings,
             folder=folder,
             variants=variants,
             original=name if self._settings.keep_originals else None,
@@ -279,7 +279,7 @@ class Pipeline:
 
     async def _still_there(self, job: Job, image: Image) -> bool:
         """An equal image may have been deleted before we named its files; from then on they are kept for us."""
-        equal = await self._jobs.equal_image(job.dream.owner, image, self._recipe)
+        equal = await self._jobs.equal_image(job.dream.owner, image, self._render_settings)
         return equal is not None and equal.folder == image.folder
 
     async def _put(self, job: Job, folder: Path) -> None:

@@ -34,7 +34,7 @@ from processing.resampling import resampled
 Image.init()  # all formats now, before the fork: the processes share that memory, and begin sooner
 
 SIZES = (320, 1024, 2048)  # a variant's name is the most that its longer side may have
-RECIPE = 2  # raise it when the output for the same input changes
+RENDER_VERSION = 2  # raise it when the output for the same input changes
 
 # A picture within 8 % below a size is taken as it is: 4032 / 2 = 2016 needs no resampling at all.
 CLOSE = 0.92
@@ -64,7 +64,7 @@ TURNS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class RenderRequest:
     """What to render."""
 
     source: str  # path of the upload
@@ -78,8 +78,8 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Variant:
-    """One file in the order's folder."""
+class RenderedFile:
+    """One file in the request's folder."""
 
     file: str
     type: str  # media type
@@ -92,7 +92,7 @@ class Variant:
 class Rendered:
     """Every size has a variant; two share a file when the picture is too small to differ."""
 
-    variants: dict[str, Variant]
+    variants: dict[str, RenderedFile]
     width: int  # of the upright original
     height: int
     animated: bool
@@ -102,14 +102,14 @@ class Rendered:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class Rejected:
     """Why there is no picture: a code of `storage.model.FAILURES`, and words for the log."""
 
     code: str
     detail: str
 
 
-class _Refusal(Exception):
+class _Rejection(Exception):
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
         self.code = code
@@ -180,28 +180,28 @@ def ready() -> int:
     return os.getpid()
 
 
-def render(order: Order) -> Rendered | Refused:
-    """Every variant of one picture, durable. A picture that cannot be rendered is `Refused`, never an exception.
+def render(request: RenderRequest) -> Rendered | Rejected:
+    """Every variant of one picture, durable. A picture that cannot be rendered is `Rejected`, never an exception.
 
     The timer's default action kills this process, also inside C code that never returns to Python.
     """
     global _ended
     _ended = math.inf
-    signal.setitimer(signal.ITIMER_REAL, order.time_limit)
+    signal.setitimer(signal.ITIMER_REAL, request.time_limit)
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    limit = math.ceil(time.process_time() + order.time_limit + CPU_SECONDS)
+    limit = math.ceil(time.process_time() + request.time_limit + CPU_SECONDS)
     resource.setrlimit(resource.RLIMIT_CPU, (limit, hard))
     try:
-        return _render(order)
-    except _Refusal as refusal:
-        return Refused(refusal.code, str(refusal))
+        return _render(request)
+    except _Rejection as rejection:
+        return Rejected(rejection.code, str(rejection))
     except MemoryError:
-        return Refused("out_of_memory", "MemoryError")
+        return Rejected("out_of_memory", "MemoryError")
     except OSError as error:
         code = "storage_unavailable" if error.errno in FULL else "corrupt"
-        return Refused(code, f"{type(error).__name__}: {os.strerror(error.errno) if error.errno else error}")
+        return Rejected(code, f"{type(error).__name__}: {os.strerror(error.errno) if error.errno else error}")
     except Exception as error:  # broken files were seen to raise SyntaxError, KeyError, IndexError, RuntimeError ...
-        return Refused("corrupt", type(error).__name__)
+        return Rejected("corrupt", type(error).__name__)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         resource.setrlimit(resource.RLIMIT_CPU, (hard, hard))
@@ -211,22 +211,22 @@ def render(order: Order) -> Rendered | Refused:
 # ---- the picture
 
 
-def _render(order: Order) -> Rendered:
-    with open(order.source, "rb") as file:
+def _render(request: RenderRequest) -> Rendered:
+    with open(request.source, "rb") as file:
         kind = formats.sniff(file.read(formats.HEAD_BYTES))
     if kind is None:
-        raise _Refusal("unsupported", "first bytes of no accepted format")
-    image, size, damaged = _open(order, kind)
+        raise _Rejection("unsupported", "first bytes of no accepted format")
+    image, size, damaged = _open(request, kind)
     with image:
         removed = _metadata(image)
         frames = 1 if kind in ("TIFF", "HEIF") or image.format == "MPO" else getattr(image, "n_frames", 1)
-        if frames > order.max_frames:
-            raise _Refusal("too_many_frames", f"{frames} frames")
-        if frames * image.width * image.height > max(ANIMATION_PIXELS, order.max_pixels):
-            raise _Refusal("too_many_pixels", f"{frames} frames of {image.width} x {image.height}")
+        if frames > request.max_frames:
+            raise _Rejection("too_many_frames", f"{frames} frames")
+        if frames * image.width * image.height > max(ANIMATION_PIXELS, request.max_pixels):
+            raise _Rejection("too_many_pixels", f"{frames} frames of {image.width} x {image.height}")
         orientation = 1 if kind == "HEIF" else image.getexif().get(0x0112, 1)  # libheif has turned it already
         icc = image.info.get("icc_profile")
-        saver = _Saver(order)
+        saver = _Saver(request)
         animated = frames > 1
         still = _still(image, icc, orientation)
         if animated:
@@ -247,17 +247,17 @@ def _render(order: Order) -> Rendered:
     )
 
 
-def _open(order: Order, kind: str) -> tuple[ImageFile.ImageFile, tuple[int, int], bool]:
+def _open(request: RenderRequest, kind: str) -> tuple[ImageFile.ImageFile, tuple[int, int], bool]:
     """The first frame, decoded no larger than needed; its size before that; whether it is damaged."""
     for damaged in (False, True):
         try:
-            image = Png(order.source) if kind == "PNG" else Image.open(order.source, formats=(kind,))
+            image = Png(request.source) if kind == "PNG" else Image.open(request.source, formats=(kind,))
         except UnidentifiedImageError as error:
-            raise _Refusal("corrupt", "cannot be identified") from error
+            raise _Rejection("corrupt", "cannot be identified") from error
         size = image.size
-        if image.width * image.height > order.max_pixels:
+        if image.width * image.height > request.max_pixels:
             image.close()
-            raise _Refusal("too_many_pixels", f"{image.width} x {image.height}")
+            raise _Rejection("too_many_pixels", f"{image.width} x {image.height}")
         if kind == "JPEG":
             for factor in (8, 4, 2):
                 if max(image.size) / factor >= CLOSE * max(SIZES):
@@ -364,16 +364,16 @@ def _animation(image: Image.Image, orientation: int, icc: bytes | None, saver: "
 class _Saver:
     """Writes variants; one of a size that is there already is that file."""
 
-    def __init__(self, order: Order) -> None:
-        self._order = order
-        self._by_size: dict[tuple[Any, ...], Variant] = {}
-        self.variants: dict[int, Variant] = {}
+    def __init__(self, request: RenderRequest) -> None:
+        self._request = request
+        self._by_size: dict[tuple[Any, ...], RenderedFile] = {}
+        self.variants: dict[int, RenderedFile] = {}
 
     def still(self, name: int, image: Image.Image) -> None:
-        kind = self._order.format
+        kind = self._request.format
         if image.mode == "RGBA" and kind == "jpeg":
             kind = "webp"
-        quality, effort = self._order.quality or QUALITY[kind], self._order.effort or EFFORT[kind]
+        quality, effort = self._request.quality or QUALITY[kind], self._request.effort or EFFORT[kind]
         options: dict[str, dict[str, Any]] = {
             "jpeg": {"optimize": True, "subsampling": "4:2:0"},
             "webp": {"method": effort},
@@ -382,7 +382,7 @@ class _Saver:
         self._save(name, image, "still", kind, quality=quality, **options[kind])
 
     def moving(self, name: int, images: list[Image.Image], durations: list[int], loop: int) -> None:
-        quality = self._order.quality if self._order.format == "webp" and self._order.quality else QUALITY["webp"]
+        quality = self._request.quality if self._request.format == "webp" and self._request.quality else QUALITY["webp"]
         more = {"save_all": True, "append_images": images[1:], "duration": durations, "loop": loop, "method": 0}
         self._save(name, images[0], "moving", "webp", quality=quality, **more)
 
@@ -390,12 +390,12 @@ class _Saver:
         key = (look, image.size)
         if key not in self._by_size:
             image.info.clear()  # a save would write the comment or the profile that is still in there
-            path = Path(self._order.folder) / f"{name}.{EXTENSIONS[kind]}"
+            path = Path(self._request.folder) / f"{name}.{EXTENSIONS[kind]}"
             with path.open("xb") as file:
                 image.save(file, kind.upper(), **options)
                 file.flush()
                 os.fsync(file.fileno())
-            self._by_size[key] = Variant(path.name, f"image/{kind}", *image.size, path.stat().st_size)
+            self._by_size[key] = RenderedFile(path.name, f"image/{kind}", *image.size, path.stat().st_size)
         self.variants[name] = self._by_size[key]
 
 

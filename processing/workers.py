@@ -18,7 +18,7 @@ from multiprocessing.process import BaseProcess
 from typing import Self
 
 from processing import render
-from processing.render import Order, Refused, Rendered
+from processing.render import Rejected, Rendered, RenderRequest
 
 RECYCLE = 500  # images after which a process is replaced, against memory that libraries lose
 GRACE = 10.0  # seconds after an image's own time limit, in which its timer should have killed the process
@@ -61,15 +61,15 @@ class Slot:
             pid = await asyncio.wrap_future(future)
         self._process = next(child for child in multiprocessing.active_children() if child.pid == pid)
 
-    async def render(self, order: Order) -> Rendered | Refused:
+    async def render(self, request: RenderRequest) -> Rendered | Rejected:
         """Raises `WorkerDied`; the slot must be stopped then, and when the call is cancelled."""
         assert self._executor is not None
         self.images += 1
         try:
-            async with asyncio.timeout(order.time_limit + GRACE):
-                return await asyncio.wrap_future(self._executor.submit(render.render, order))
+            async with asyncio.timeout(request.time_limit + GRACE):
+                return await asyncio.wrap_future(self._executor.submit(render.render, request))
         except TimeoutError:
-            raise WorkerDied("timed_out", f"no answer within {order.time_limit + GRACE:.0f} s") from None
+            raise WorkerDied("timed_out", f"no answer within {request.time_limit + GRACE:.0f} s") from None
         except BrokenProcessPool:
             raise self._reason(await self.stop()) from None
 
@@ -125,11 +125,11 @@ class Workers:
         """Is there a process that works or could?"""
         return bool(self.pids)
 
-    async def render(self, order: Order) -> Rendered | Refused:
+    async def render(self, request: RenderRequest) -> Rendered | Rejected:
         """Render in the next free slot. Raises `WorkerDied` when its process ends under the image."""
         slot = await self._free.get()
         try:
-            result = await slot.render(order)
+            result = await slot.render(request)
         except BaseException:
             # A cancelled or late image is still in the process, and would hold up the next one there.
             self._replace(slot)

@@ -20,7 +20,7 @@ def dreamlog() -> Callable[[str, str], None]:
     render.start(3 << 30)
 
     def run(source: str, folder: str) -> None:
-        done = render.render(render.Order(source, folder, "jpeg", 78, 0, 100_000_000, 600, 60.0))
+        done = render.render(render.RenderRequest(source, folder, "jpeg", 78, 0, 100_000_000, 600, 60.0))
         assert isinstance(done, render.Rendered), done
 
     return run

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from processing import render
-from processing.render import Order, Refused, Rendered
+from processing.render import Rejected, Rendered, RenderRequest
 from tests import photos
 
 MARKERS = (
@@ -37,18 +37,18 @@ def _opener(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
 
 
-def order(folder: Path, content: bytes, **more: Any) -> Order:
+def request(folder: Path, content: bytes, **more: Any) -> RenderRequest:
     source, out = folder / "upload", folder / "out"
     source.write_bytes(content)
     out.mkdir()
     defaults: dict[str, Any] = {"format": "jpeg", "quality": 0, "effort": 0, "time_limit": 100.0}
     limits = {"max_pixels": 100_000_000, "max_frames": 600}
-    return Order(source=str(source), folder=str(out), **(defaults | limits | more))
+    return RenderRequest(source=str(source), folder=str(out), **(defaults | limits | more))
 
 
 def rendered(folder: Path, content: bytes, **more: Any) -> tuple[Rendered, dict[str, Image.Image]]:
     """The record, and its pictures; each is checked against the record and for metadata."""
-    given = order(folder, content, **more)
+    given = request(folder, content, **more)
     result = render.render(given)
     assert isinstance(result, Rendered), result
     assert list(result.variants) == ["320", "1024", "2048"]
@@ -70,11 +70,11 @@ def rendered(folder: Path, content: bytes, **more: Any) -> tuple[Rendered, dict[
     return result, pictures
 
 
-def refused(folder: Path, content: bytes, **more: Any) -> str:
+def rejected(folder: Path, content: bytes, **more: Any) -> str:
     """The code; what was refused leaves no file."""
-    given = order(folder, content, **more)
+    given = request(folder, content, **more)
     result = render.render(given)
-    assert isinstance(result, Refused), result
+    assert isinstance(result, Rejected), result
     assert not list(Path(given.folder).iterdir())
     return result.code
 
@@ -263,7 +263,7 @@ def test_limits_are_kept_before_anything_is_decoded(tmp_path: Path) -> None:
         ]
     ):
         (tmp_path / str(number)).mkdir()
-        assert refused(tmp_path / str(number), content, **more) == code, number
+        assert rejected(tmp_path / str(number), content, **more) == code, number
 
 
 def test_a_picture_that_needs_too_much_memory_says_so_and_the_worker_lives_on(tmp_path: Path) -> None:
@@ -272,10 +272,10 @@ def test_a_picture_that_needs_too_much_memory_says_so_and_the_worker_lives_on(tm
     (tmp_path / "b").mkdir()
     with worker(memory=700_000_000) as pool:
         pid = pool.submit(render.ready).result()
-        heavy = pool.submit(render.render, order(tmp_path / "a", photos.slow_png())).result()
-        assert isinstance(heavy, Refused)
+        heavy = pool.submit(render.render, request(tmp_path / "a", photos.slow_png())).result()
+        assert isinstance(heavy, Rejected)
         assert heavy.code == "out_of_memory", heavy
-        assert isinstance(pool.submit(render.render, order(tmp_path / "b", photos.small_jpeg(1))).result(), Rendered)
+        assert isinstance(pool.submit(render.render, request(tmp_path / "b", photos.small_jpeg(1))).result(), Rendered)
         assert pool.submit(render.ready).result() == pid
 
 
@@ -285,7 +285,7 @@ def test_a_picture_that_takes_too_long_ends_its_process(tmp_path: Path) -> None:
         pid = pool.submit(render.ready).result()
         process = next(child for child in multiprocessing.active_children() if child.pid == pid)
         with pytest.raises(BrokenProcessPool):
-            pool.submit(render.render, order(tmp_path, photos.slow_png(), time_limit=0.1)).result()
+            pool.submit(render.render, request(tmp_path, photos.slow_png(), time_limit=0.1)).result()
         pool.shutdown()
         assert process.exitcode == -signal.SIGALRM
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from processing.render import NICENESS, TURN, Order, Refused, Rendered
+from processing.render import NICENESS, TURN, Rejected, Rendered, RenderRequest
 from processing.workers import WorkerDied, Workers
 from tests import photos
 from tests.client import until
@@ -20,12 +20,12 @@ from tests.client import until
 MEMORY = 1_610_612_736
 
 
-def order(folder: Path, name: str, content: bytes, **more: Any) -> Order:
+def request(folder: Path, name: str, content: bytes, **more: Any) -> RenderRequest:
     source, out = folder / name, folder / f"{name}-out"
     source.write_bytes(content)
     out.mkdir()
     limits: dict[str, Any] = {"max_pixels": 100_000_000, "max_frames": 600, "time_limit": 60.0}
-    return Order(source=str(source), folder=str(out), format="jpeg", quality=0, effort=0, **(limits | more))
+    return RenderRequest(source=str(source), folder=str(out), format="jpeg", quality=0, effort=0, **(limits | more))
 
 
 @pytest.mark.gen_test
@@ -35,11 +35,11 @@ async def test_pictures_are_rendered_side_by_side(tmp_path: Path) -> None:
         pids = workers.pids
         assert len(set(pids)) == 2
         assert await workers.answers()
-        orders = [order(tmp_path, str(n), photos.small_jpeg(n)) for n in range(10)]
-        results = await asyncio.gather(*map(workers.render, orders))
+        requests = [request(tmp_path, str(n), photos.small_jpeg(n)) for n in range(10)]
+        results = await asyncio.gather(*map(workers.render, requests))
         assert all(isinstance(result, Rendered) for result in results)
-        refusal = await workers.render(order(tmp_path, "bad", photos.corrupt_jpeg()))
-        assert isinstance(refusal, Refused)
+        refusal = await workers.render(request(tmp_path, "bad", photos.corrupt_jpeg()))
+        assert isinstance(refusal, Rejected)
         assert workers.pids == pids
     assert not await workers.answers()
 
@@ -49,7 +49,7 @@ async def test_a_killed_process_costs_one_image(tmp_path: Path) -> None:
     """The other slot's image is done, and a new process stands in."""
     async with Workers(2, MEMORY) as workers:
         pids = workers.pids
-        slow = [asyncio.create_task(workers.render(order(tmp_path, f"slow{n}", photos.slow_png()))) for n in range(2)]
+        slow = [asyncio.create_task(workers.render(request(tmp_path, f"slow{n}", photos.slow_png()))) for n in range(2)]
         await until(lambda: all((tmp_path / f"slow{n}-out").exists() for n in range(2)), "both have begun")
         await asyncio.wait(slow, timeout=0.1)
         os.kill(pids[0], signal.SIGKILL)
@@ -59,7 +59,7 @@ async def test_a_killed_process_costs_one_image(tmp_path: Path) -> None:
         assert sum(isinstance(result, Rendered) for result in results) == 1
         await until(lambda: len(workers.pids) == 2, "a new process stands in")
         assert len(set(workers.pids) & set(pids)) == 1
-        assert isinstance(await workers.render(order(tmp_path, "next", photos.small_jpeg(1))), Rendered)
+        assert isinstance(await workers.render(request(tmp_path, "next", photos.small_jpeg(1))), Rendered)
 
 
 @pytest.mark.gen_test
@@ -67,13 +67,13 @@ async def test_a_late_or_cancelled_image_frees_its_slot(tmp_path: Path) -> None:
     """Its process is ended; the slot works again."""
     async with Workers(1, MEMORY) as workers:
         with pytest.raises(WorkerDied) as death:
-            await workers.render(order(tmp_path, "late", photos.slow_png(), time_limit=0.1))
+            await workers.render(request(tmp_path, "late", photos.slow_png(), time_limit=0.1))
         assert death.value.code == "timed_out"
-        cancelled = asyncio.create_task(workers.render(order(tmp_path, "cancelled", photos.slow_png())))
+        cancelled = asyncio.create_task(workers.render(request(tmp_path, "cancelled", photos.slow_png())))
         await asyncio.wait([cancelled], timeout=0.2)
         cancelled.cancel()
         await asyncio.gather(cancelled, return_exceptions=True)
-        assert isinstance(await workers.render(order(tmp_path, "next", photos.small_jpeg(1))), Rendered)
+        assert isinstance(await workers.render(request(tmp_path, "next", photos.small_jpeg(1))), Rendered)
 
 
 @pytest.mark.gen_test
