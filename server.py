@@ -28,7 +28,7 @@ from handlers.pages import Web
 from handlers.routes import Parts, routes
 from handlers.subscribers import Subscribers
 from handlers.tokens import IN_THE_MAKING, Tokens
-from handlers.views import Address
+from handlers.views import UrlFor, UrlForHost
 from processing.checks import run_checks
 from processing.janitor import Janitor, orphans
 from processing.mover import Mover, exclusive_lock
@@ -84,9 +84,9 @@ async def serving(settings: Config, drain: Drain) -> AsyncIterator[str]:
         files = await stack.enter_async_context(opened_files(settings, keys))
         await tried(files)
         staging = Staging(settings.data / "staging")
-        addresses = addressing(files.url)
+        url_for_host = absolute_urls(files.url)
         subscribers = Subscribers(
-            address=addresses, connections=settings.limits.connections, messages=settings.limits.messages
+            url_for_host=url_for_host, connections=settings.limits.connections, messages=settings.limits.messages
         )
 
         def changed(dream: Dream, image: Image | None) -> None:
@@ -151,7 +151,7 @@ async def serving(settings: Config, drain: Drain) -> AsyncIterator[str]:
             local=local_files(settings, keys),
             staging=staging,
             subscribers=subscribers,
-            addresses=addresses,
+            url_for_host=url_for_host,
             signed_out=subscribers.sign_out,
             checks={
                 "server": not_stopping,
@@ -212,17 +212,17 @@ async def listening(
         await http.close_all_connections()
 
 
-def addressing(url: Callable[[str], str]) -> Callable[[str], Address]:
-    """What a client's addresses begin with -> the address of a key, for that client."""
+def absolute_urls(url: Callable[[str], str]) -> UrlForHost:
+    """Complete the URLs of our own media, which lack scheme and host, with those that the client used."""
 
-    def addresses(base: str) -> Address:
-        def address(key: str) -> str:
+    def url_for_host(base_url: str) -> UrlFor:
+        def url_for(key: str) -> str:
             found = url(key)
-            return base + found if found.startswith("/") else found
+            return base_url + found if found.startswith("/") else found
 
-        return address
+        return url_for
 
-    return addresses
+    return url_for_host
 
 
 def return_large_buffers() -> None:

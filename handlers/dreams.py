@@ -3,7 +3,6 @@
 It must not know how a dream is stored, nor what happens to its images.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from handlers import forms, views
@@ -11,10 +10,9 @@ from handlers.base import ApiHandler
 from handlers.events import ListeningHandler
 from handlers.forms import Invalid
 from handlers.upload import UploadHandler
+from handlers.views import UrlForHost
 from storage.dreams import Dreams, InvalidCursor
 from storage.model import Draft, Dream
-
-Addresses = Callable[[str], views.Address]  # what a client's addresses begin with -> the address of a key
 
 PAGE = 20
 
@@ -22,17 +20,17 @@ PAGE = 20
 class DreamsHandler(UploadHandler):
     """`/api/dreams`"""
 
-    def initialize(self, *, dreams: Dreams, addresses: Addresses, **shared: Any) -> None:
+    def initialize(self, *, dreams: Dreams, url_for_host: UrlForHost, **shared: Any) -> None:
         super().initialize(**shared)
         self.dreams = dreams
-        self.addresses = addresses
+        self.url_for_host = url_for_host
 
     async def begin(self) -> None:
         if self.request.method != "POST":
             return
         self.key = self.idempotency_key()
         if self.key is not None and (first := await self.dreams.first_result(self.caller.user, None, self.key)):
-            answer_dream(self, 201, first, self.addresses)
+            answer_dream(self, 201, first, self.url_for_host)
         elif self.is_multipart():
             self.open_upload(room=self.allowed.max_per_dream)
         else:
@@ -55,8 +53,8 @@ class DreamsHandler(UploadHandler):
             )
         except InvalidCursor:
             raise Invalid([{"field": "cursor", "message": "must be the next_cursor of an earlier page"}]) from None
-        address = self.addresses(self.access.base_url(self.request))
-        self.answer(200, {"items": [views.dream(dream, address) for dream in items], "next_cursor": cursor})
+        url_for = self.url_for_host(self.access.base_url(self.request))
+        self.answer(200, {"items": [views.dream(dream, url_for) for dream in items], "next_cursor": cursor})
 
     async def post(self) -> None:
         if self.upload is None:
@@ -70,22 +68,22 @@ class DreamsHandler(UploadHandler):
                 uploads = upload.placed(where)
                 dream = await self.dreams.create(self.caller.user, draft, uploads, self.key)
                 upload.keep_if_in(dream)
-        answer_dream(self, 201, dream, self.addresses)
+        answer_dream(self, 201, dream, self.url_for_host)
 
 
 class DreamHandler(ListeningHandler):
     """`/api/dreams/{id}`"""
 
-    def initialize(self, *, addresses: Addresses, **shared: Any) -> None:
+    def initialize(self, *, url_for_host: UrlForHost, **shared: Any) -> None:
         super().initialize(**shared)
-        self.addresses = addresses
+        self.url_for_host = url_for_host
 
     async def get(self, dream_id: str) -> None:
         wanted = forms.waiting({name: self.get_query_argument(name) for name in self.request.query_arguments})
         if wanted is None:
-            answer_dream(self, 200, await self.dreams.get(self.caller.user, dream_id), self.addresses)
+            answer_dream(self, 200, await self.dreams.get(self.caller.user, dream_id), self.url_for_host)
         elif (dream := await self.newer(dream_id, *wanted)) is not None:
-            answer_dream(self, 200, dream, self.addresses)
+            answer_dream(self, 200, dream, self.url_for_host)
         else:
             self.log_about = f"dream={dream_id}"
             self.set_status(304)
@@ -98,7 +96,7 @@ class DreamHandler(ListeningHandler):
             dream = await self.dreams.get(self.caller.user, dream_id)
             positions = forms.moved(raw["images"], length=len(changes.get("content", dream.content)))
         dream = await self.dreams.update(self.caller.user, dream_id, changes, positions)
-        answer_dream(self, 200, dream, self.addresses)
+        answer_dream(self, 200, dream, self.url_for_host)
 
     async def delete(self, dream_id: str) -> None:
         await self.dreams.delete(self.caller.user, dream_id)
@@ -114,6 +112,6 @@ def drafted(values: dict[str, Any], *, images: int) -> Draft:
     return draft
 
 
-def answer_dream(handler: ApiHandler, status: int, dream: Dream, addresses: Addresses) -> None:
+def answer_dream(handler: ApiHandler, status: int, dream: Dream, url_for_host: UrlForHost) -> None:
     handler.log_about = f"dream={dream.id}"
-    handler.answer(status, views.dream(dream, addresses(handler.access.base_url(handler.request))))
+    handler.answer(status, views.dream(dream, url_for_host(handler.access.base_url(handler.request))))

@@ -14,9 +14,9 @@ import msgspec
 from tornado.iostream import IOStream
 
 import config
-from handlers import session, views
+from handlers import conversation, views
 from handlers.base import ApiHandler, Problem, too_many
-from handlers.subscribers import RESTARTING, Letter, Mailbox, Subscribers
+from handlers.subscribers import RESTARTING, Mailbox, OutboundMessage, Subscribers
 from handlers.websocket import RETRY_AFTER
 from storage.dreams import NO_DREAM, Dreams
 from storage.errors import NotFound
@@ -34,7 +34,7 @@ class ListeningHandler(ApiHandler):
         super().initialize(**shared)
         self.dreams = dreams
         self.subscribers = subscribers
-        self.mailbox = Mailbox("", "", self.access.base_url(self.request), self._on_mail)
+        self.mailbox = Mailbox("", "", self.access.base_url(self.request), self._on_arrival)
         self._arrived = asyncio.Event()
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # the mailbox has ended
 
@@ -45,13 +45,13 @@ class ListeningHandler(ApiHandler):
         self.mailbox.end(GONE)
 
     async def listen(self, dream_id: str) -> Dream:
-        """The dream as it is; from now on `mail` brings first its state and then what changes.
+        """The dream as it is; from now on `next_message` brings first its state and then what changes.
 
         Raises the answer when there is no such dream, when the account has too many connections, or as `_check` does.
         """
         self.mailbox.user, self.mailbox.session = self.caller.user, self.caller.session
         if not self.subscribers.join(self.mailbox):
-            most = self.subscribers.most
+            most = self.subscribers.max_connections
             raise too_many(f"This account may have {most} connections at a time: try again later.", RETRY_AFTER)
         self.subscribers.add(dream_id, self.mailbox)
         dream = await self.dreams.get(self.caller.user, dream_id)
@@ -61,13 +61,13 @@ class ListeningHandler(ApiHandler):
         self.subscribers.show(dream, self.mailbox)
         return dream
 
-    async def mail(self, until: float) -> Letter | None:
-        """The next letter; None when there is none before `until`, by the loop's clock, or the mailbox has ended."""
+    async def next_message(self, until: float) -> OutboundMessage | None:
+        """The next message; None when there is none before `until`, by the loop's clock, or the mailbox has ended."""
         try:
             async with asyncio.timeout_at(until):
                 while not self.mailbox.ended:
-                    if letters := self.mailbox.take(1):
-                        return letters[0]
+                    if messages := self.mailbox.take(1):
+                        return messages[0]
                     self._arrived.clear()
                     await self._arrived.wait()
         except TimeoutError:
@@ -82,11 +82,11 @@ class ListeningHandler(ApiHandler):
         until = asyncio.get_running_loop().time() + min(wait, self.caller.expires - time.time())
         dream = await self.listen(dream_id)
         while dream.revision <= since:
-            letter = await self.mail(until)
-            if letter is None:
+            message = await self.next_message(until)
+            if message is None:
                 self._check()
                 return None
-            if letter.revision > dream.revision:
+            if message.revision > dream.revision:
                 dream = await self.dreams.get(self.caller.user, dream_id)
         return dream
 
@@ -96,9 +96,9 @@ class ListeningHandler(ApiHandler):
         if self.subscribers.closing:
             # Not a 304: its client would ask again at once, on this connection, as often as the stop lasts.
             later = {"Retry-After": str(random.randint(*COME_BACK))}
-            raise Problem(503, session.SENTENCES["en"][RESTARTING], headers=later)
+            raise Problem(503, conversation.SENTENCES["en"][RESTARTING], headers=later)
 
-    def _on_mail(self) -> None:
+    def _on_arrival(self) -> None:
         self._arrived.set()
         if self.mailbox.ended and not self._over.done():
             self._over.set_result(None)
@@ -120,25 +120,25 @@ class EventsHandler(ListeningHandler):
         self._stream.set_nodelay(True)
         _give_up_after(self._settings.slow_timeout, self._stream)
         self.write(f"retry: {1000 * random.uniform(*COME_BACK):.0f}\n\n")  # leaves together with the state
-        await self._tell(dream_id)
+        await self._stream_messages(dream_id)
         if self.mailbox.ended not in ("", GONE):
-            speaks = session.language(self.request.headers.get("Accept-Language"))
-            await self._send(msgspec.json.encode(session.error_message(self.mailbox.ended, speaks)))
+            speaks = conversation.language(self.request.headers.get("Accept-Language"))
+            await self._send(msgspec.json.encode(conversation.error_message(self.mailbox.ended, speaks)))
         _give_up_after(0, self._stream)
 
-    async def _tell(self, dream_id: str) -> None:
+    async def _stream_messages(self, dream_id: str) -> None:
         """What comes and what the clock brings, until the dream is deleted or the mailbox has ended."""
         now = asyncio.get_running_loop().time
         # Converted once, so that setting the wall clock neither cuts a stream off nor keeps it for ever.
         ends = now() + self.caller.expires - time.time()
-        warns, beats = ends - session.WARNING, now() + self._settings.ping_interval
+        warns, beats = ends - conversation.WARNING, now() + self._settings.ping_interval
         revision = 0
         while not self.mailbox.ended:
-            letter = await self.mail(min(ends, warns, beats))
-            if letter is not None:
-                revision = letter.revision
-                await self._send(letter.text, 0 if letter.last else letter.revision)
-                if letter.last:
+            message = await self.next_message(min(ends, warns, beats))
+            if message is not None:
+                revision = message.revision
+                await self._send(message.text, 0 if message.last else message.revision)
+                if message.last:
                     return
             if now() >= ends:
                 self.mailbox.end("token_expired")

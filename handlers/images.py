@@ -10,9 +10,10 @@ import aiofiles
 
 from handlers import forms
 from handlers.base import ApiHandler, Problem
-from handlers.dreams import Addresses, answer_dream
+from handlers.dreams import answer_dream
 from handlers.forms import Invalid
 from handlers.upload import UploadHandler
+from handlers.views import UrlForHost
 from processing import formats
 from storage.dreams import Dreams
 from storage.errors import Conflict, NotFound
@@ -26,10 +27,10 @@ from storage.staging import Staging
 class ImagesHandler(UploadHandler):
     """`/api/dreams/{id}/images`"""
 
-    def initialize(self, *, dreams: Dreams, addresses: Addresses, **shared: Any) -> None:
+    def initialize(self, *, dreams: Dreams, url_for_host: UrlForHost, **shared: Any) -> None:
         super().initialize(**shared)
         self.dreams = dreams
-        self.addresses = addresses
+        self.url_for_host = url_for_host
 
     async def begin(self) -> None:
         if self.request.method != "POST":
@@ -38,7 +39,7 @@ class ImagesHandler(UploadHandler):
         dream = await self.dreams.get(owner, dream_id)
         self.key = self.idempotency_key()
         if self.key is not None and (first := await self.dreams.first_result(owner, dream_id, self.key)):
-            answer_dream(self, 201, first, self.addresses)
+            answer_dream(self, 201, first, self.url_for_host)
             return
         if not self.is_multipart():
             raise Problem(415, "Images come as multipart/form-data, with the fields `images` and `positions`.")
@@ -59,7 +60,7 @@ class ImagesHandler(UploadHandler):
                 self.caller.user, dream_id, upload.placed(where), most=most, key=self.key
             )
             upload.keep_if_in(dream)
-        answer_dream(self, 201, dream, self.addresses)
+        answer_dream(self, 201, dream, self.url_for_host)
 
 
 class ImageHandler(ApiHandler):
@@ -78,18 +79,18 @@ class ImageHandler(ApiHandler):
 class RetryHandler(ApiHandler):
     """`/api/dreams/{id}/images/{image_id}/retry`"""
 
-    def initialize(self, *, dreams: Dreams, jobs: Jobs, addresses: Addresses, **shared: Any) -> None:
+    def initialize(self, *, dreams: Dreams, jobs: Jobs, url_for_host: UrlForHost, **shared: Any) -> None:
         super().initialize(**shared)
         self.dreams = dreams
         self.jobs = jobs
-        self.addresses = addresses
+        self.url_for_host = url_for_host
 
     async def post(self, dream_id: str, image_id: str) -> None:
         dream, image = await _theirs(self.dreams, self.caller.user, dream_id, image_id)
         retried = await self.jobs.retry(dream, image) if image.state is State.FAILED else None
         if retried is None:
             raise Conflict("Only a failed image can be tried again.")
-        answer_dream(self, 202, retried, self.addresses)
+        answer_dream(self, 202, retried, self.url_for_host)
 
 
 class OriginalHandler(ApiHandler):

@@ -8,7 +8,7 @@ from tornado.web import url
 from config import Config
 from handlers.access import Access
 from handlers.auth import Login, Logout, Me, Passwords, Refresh, Register, SignedOut
-from handlers.dreams import Addresses, DreamHandler, DreamsHandler
+from handlers.dreams import DreamHandler, DreamsHandler
 from handlers.events import EventsHandler
 from handlers.health import Check, HealthHandler, ReadyHandler
 from handlers.images import ImageHandler, ImagesHandler, OriginalHandler, RetryHandler
@@ -17,6 +17,7 @@ from handlers.media import MediaHandler
 from handlers.pages import PageHandler, Web
 from handlers.subscribers import Subscribers
 from handlers.tokens import Tokens
+from handlers.views import UrlForHost
 from handlers.websocket import DreamSocket
 from storage.dreams import Dreams
 from storage.files import StoredFiles
@@ -41,7 +42,7 @@ class Parts:
     local: LocalFiles
     staging: Staging
     subscribers: Subscribers
-    addresses: Addresses
+    url_for_host: UrlForHost
     signed_out: SignedOut
     checks: Mapping[str, Check]
     web: Web
@@ -52,7 +53,7 @@ def routes(config: Config, p: Parts) -> list[url]:
     accounts = {**api, "users": p.users, "signed_out": p.signed_out}
     signing_in = {**api, "users": p.users, "passwords": p.passwords, "limits": p.limits}
     dreams = {**api, "dreams": p.dreams}
-    shown = {**dreams, "addresses": p.addresses}
+    shown = {**dreams, "url_for_host": p.url_for_host}
     listening = {**dreams, "subscribers": p.subscribers}
     uploads = {**shown, "staging": p.staging, "allowed": config.images, "limits": p.limits}
     socket = {
@@ -71,7 +72,7 @@ def routes(config: Config, p: Parts) -> list[url]:
         url(r"/api/auth/logout", Logout, accounts),
         url(r"/api/me", Me, {**accounts, "dreams": p.dreams}),
         url(r"/api/dreams", DreamsHandler, uploads),
-        url(r"/api/dreams/([^/]+)", DreamHandler, {**listening, "addresses": p.addresses}),
+        url(r"/api/dreams/([^/]+)", DreamHandler, {**listening, "url_for_host": p.url_for_host}),
         url(r"/api/dreams/([^/]+)/events", EventsHandler, {**listening, "settings": config.websocket}),
         url(r"/api/dreams/([^/]+)/images", ImagesHandler, uploads),
         url(image, ImageHandler, dreams),

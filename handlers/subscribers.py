@@ -1,6 +1,6 @@
-"""Who listens to which dream, in this process: each listener has a mailbox that holds the newest of each kind.
+"""The listeners of each dream in this process. A mailbox per connection keeps only the newest message of each kind.
 
-It must not know sockets or the database: it waits for nobody.
+Pure: it must not know sockets or the database, and it never waits.
 """
 
 import logging
@@ -13,196 +13,199 @@ import msgspec
 
 from handlers import views
 from handlers.limits import Window
-from handlers.views import Address, Message
+from handlers.views import Message, UrlForHost
 from storage.model import Dream, Image
 
 log = logging.getLogger("dreamlog.subscribers")
 
-# Why a mailbox ends, by the names of `handlers/session.py`.
+# The reasons for which the server ends a mailbox, by their names in `handlers/conversation.py`.
 SIGNED_OUT, ELSEWHERE, RESTARTING = "signed_out", "signed_out_elsewhere", "restarting"
 
-# A letter of one dream replaces the waiting one of the same number. `views.news` numbers from 0 up.
+# A message replaces the queued one of the same dream and number. `views.updates` uses the numbers from 0 up.
 HEARTBEAT, STATE, ESTABLISHED = -1, -2, -3
 Key = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
-    """One encoded message. Mailboxes share it."""
+class OutboundMessage:
+    """One encoded message, shared by all mailboxes that receive it."""
 
     text: bytes
     dream_id: str = ""
-    revision: int = 0  # of the dream, where the message tells one
-    last: bool = False  # nothing more will come of this dream
+    revision: int = 0  # of the dream; 0 when the message carries none
+    last: bool = False  # the final message about this dream
 
 
 class Mailbox:
-    """What waits for one connection: at most the newest letter of each key, in the order of last arrival."""
+    """The messages queued for one connection: at most the newest of each key, in the order of their last arrival."""
 
-    __slots__ = ("_held", "_known", "_on_mail", "_replies", "_waiting", "ended", "host", "session", "user")
+    __slots__ = ("_held", "_notify", "_queue", "_replies", "_revisions", "base_url", "ended", "session", "user")
 
-    def __init__(self, user: str, session: str, host: str, on_mail: Callable[[], None]) -> None:
-        """`user` is "" as long as nobody has signed in, `host` what this client's addresses begin with.
+    def __init__(self, user: str, session: str, base_url: str, notify: Callable[[], None]) -> None:
+        """`user` is "" until the client signs in; `base_url` is the scheme and host that the client used.
 
-        `on_mail` is called with each arrival and with the end; it must not raise or wait.
+        The mailbox calls `notify` after each arrival and at its end; `notify` must neither raise nor wait.
         """
         self.user = user
         self.session = session
-        self.host = host
-        self.ended = ""  # why this mailbox was closed from our side: nothing comes any more
-        self._on_mail = on_mail
-        self._waiting: dict[Key, Letter] = {}
-        self._held: dict[str, dict[Key, Letter]] = {}  # of dreams whose state is still being read
-        self._known: dict[str, int] = {}  # dream -> the newest revision that came for it
+        self.base_url = base_url
+        self.ended = ""  # the reason for which the server ended this mailbox; nothing arrives after that
+        self._notify = notify
+        self._queue: dict[Key, OutboundMessage] = {}
+        self._held: dict[str, dict[Key, OutboundMessage]] = {}  # by dream, while the dream's state is being read
+        self._revisions: dict[str, int] = {}  # dream -> the newest revision that arrived
         self._replies = 0
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._queue)
 
-    def take(self, most: int) -> list[Letter]:
-        """Up to `most` of those that wait, the oldest first."""
-        waiting = self._waiting
-        if len(waiting) > most:
-            return [waiting.pop(key) for key in list(islice(waiting, most))]
-        if waiting:
-            self._waiting = {}  # an emptied dict keeps the room of its fullest hour
-        return list(waiting.values())
+    def take(self, limit: int) -> list[OutboundMessage]:
+        """Remove and return the oldest messages, at most `limit`."""
+        queue = self._queue
+        if len(queue) > limit:
+            return [queue.pop(key) for key in list(islice(queue, limit))]
+        if queue:
+            self._queue = {}  # an emptied dict keeps the memory of its largest size
+        return list(queue.values())
 
     def send(self, message: Message, heartbeat_of: str = "") -> None:
-        """The connection's own message, to its own client; a newer heartbeat of a dream replaces the older."""
+        """Queue a message of this connection only. A newer heartbeat of a dream replaces the queued one."""
         self._replies += 1
         key = (heartbeat_of, HEARTBEAT) if heartbeat_of else ("", self._replies)
-        self._waiting.pop(key, None)
-        self._waiting[key] = Letter(msgspec.json.encode(message))
-        self._on_mail()
+        _put(self._queue, key, OutboundMessage(msgspec.json.encode(message)))
+        self._notify()
 
     def hold(self, dream_id: str) -> None:
-        """The dream's state is about to be read: what comes for it waits for `opened`."""
-        self._known.setdefault(dream_id, 0)
+        """Hold back the dream's updates until `deliver_state`, because its state is about to be read."""
+        self._revisions.setdefault(dream_id, 0)
         self._held[dream_id] = {}
 
-    def post(self, news: Sequence[tuple[int, Letter]]) -> None:
-        """All that one change of a dream says; nothing when this listener knows as much or more."""
-        dream_id, revision = news[0][1].dream_id, news[0][1].revision
-        if revision <= self._known.get(dream_id, revision):
+    def deliver(self, updates: Sequence[tuple[int, OutboundMessage]]) -> None:
+        """Queue all messages of one change, unless this mailbox already has its revision or a newer one."""
+        dream_id, revision = updates[0][1].dream_id, updates[0][1].revision
+        if revision <= self._revisions.get(dream_id, revision):
             return
-        self._known[dream_id] = revision
+        self._revisions[dream_id] = revision
         held = self._held.get(dream_id)
-        letters = self._waiting if held is None else held
-        for number, letter in news:
-            _put(letters, (dream_id, number), letter)
+        queue = self._queue if held is None else held
+        for number, message in updates:
+            _put(queue, (dream_id, number), message)
         if held is None:
-            self._on_mail()
+            self._notify()
 
-    def opened(self, state: Letter, established: Message | None) -> None:
-        """The state goes first, then what was held back and is newer; what is not newer than the state is dropped."""
+    def deliver_state(self, state: OutboundMessage, established: Message | None) -> None:
+        """Queue the state, then the held updates that are newer. Drop queued updates that are not newer."""
         dream_id, revision = state.dream_id, state.revision
-        news = [key for key in self._waiting if key[0] == dream_id and key[1] >= 0]
-        for key in news:
-            if self._waiting[key].revision <= revision:
-                del self._waiting[key]
-        # These two keep their places: nothing may come between them, however slow the client is.
+        updates = [key for key in self._queue if key[0] == dream_id and key[1] >= 0]
+        for key in updates:
+            if self._queue[key].revision <= revision:
+                del self._queue[key]
+        # These two keep their places: no update may come between them, however slow the client is.
         if established is not None:
-            self._waiting[dream_id, ESTABLISHED] = Letter(msgspec.json.encode(established))
-        self._waiting[dream_id, STATE] = state
-        for key, letter in self._held.pop(dream_id, {}).items():
-            if letter.revision > revision:
-                _put(self._waiting, key, letter)
-        self._known[dream_id] = max(revision, self._known.get(dream_id, 0))
-        self._on_mail()
+            self._queue[dream_id, ESTABLISHED] = OutboundMessage(msgspec.json.encode(established))
+        self._queue[dream_id, STATE] = state
+        for key, message in self._held.pop(dream_id, {}).items():
+            if message.revision > revision:
+                _put(self._queue, key, message)
+        self._revisions[dream_id] = max(revision, self._revisions.get(dream_id, 0))
+        self._notify()
 
     def forget(self, dream_id: str) -> None:
-        """Nothing more of this dream, not even what waits."""
-        self._known.pop(dream_id, None)
+        """Drop the dream, its queued messages included."""
+        self._revisions.pop(dream_id, None)
         self._held.pop(dream_id, None)
-        for key in [key for key in self._waiting if key[0] == dream_id]:
-            del self._waiting[key]
+        for key in [key for key in self._queue if key[0] == dream_id]:
+            del self._queue[key]
 
     def dreams(self) -> list[str]:
-        return list(self._known)
+        return list(self._revisions)
 
-    def end(self, why: str) -> None:
-        self._waiting.clear()
+    def end(self, reason: str) -> None:
+        """Drop every message; the connection reads the reason in `ended`."""
+        self._queue.clear()
         self._held.clear()
-        self.ended = why
-        self._on_mail()
+        self.ended = reason
+        self._notify()
 
 
-def _put(letters: dict[Key, Letter], key: Key, letter: Letter) -> None:
-    letters.pop(key, None)  # so that a replacement moves to the end: a dream's revisions only grow on the wire
-    letters[key] = letter
+def _put(queue: dict[Key, OutboundMessage], key: Key, message: OutboundMessage) -> None:
+    queue.pop(key, None)  # a replacement moves to the end, so that a dream's revisions only grow on the wire
+    queue[key] = message
 
 
 class Subscribers:
-    """The registry: dreams and accounts to mailboxes."""
+    """The registry of mailboxes, by dream and by account."""
 
     def __init__(
         self,
         *,
-        address: Callable[[str], Address],
+        url_for_host: UrlForHost,
         connections: int,
         messages: int = 0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """At most `connections` of one account at a time and `messages` from it in a minute; 0 is no limit."""
+        """Each account may have `connections` at a time and send `messages` in a minute; 0 means no limit."""
         self.closing = False
-        self._address = address
-        self.most = connections
+        self.max_connections = connections
+        self._url_for_host = url_for_host
         self._messages = Window(messages, 60, time.monotonic)
         self._clock = clock
         self._dreams: dict[str, set[Mailbox]] = {}
-        self._users: dict[str, set[Mailbox]] = {}  # those of nobody yet are under ""
+        self._users: dict[str, set[Mailbox]] = {}  # mailboxes without a user are under ""
 
     def __len__(self) -> int:
-        """How many connections there are."""
+        """The number of connections."""
         return sum(map(len, self._users.values()))
 
     # ---- dreams
 
     def add(self, dream_id: str, mailbox: Mailbox) -> None:
-        """From now on nothing is missed: read the dream, then call `show`. Adding twice shows the state again."""
+        """Subscribe the mailbox. The caller then reads the dream and calls `show`; it misses no change in between.
+
+        A second `add` shows the state again.
+        """
         mailbox.hold(dream_id)
         self._dreams.setdefault(dream_id, set()).add(mailbox)
 
     def show(self, dream: Dream, mailbox: Mailbox, established: Message | None = None) -> None:
-        """The state that was read after `add`, and then the news that came meanwhile."""
-        state = views.image_update(dream, self._address(mailbox.host), self._clock())
-        mailbox.opened(Letter(msgspec.json.encode(state), dream.id, dream.revision), established)
+        """Send the state that was read after `add`, and then the updates that arrived in the meantime."""
+        state = views.image_update(dream, self._url_for_host(mailbox.base_url), self._clock())
+        mailbox.deliver_state(OutboundMessage(msgspec.json.encode(state), dream.id, dream.revision), established)
 
     def remove(self, dream_id: str, mailbox: Mailbox) -> None:
         _drop(self._dreams, dream_id, mailbox)
         mailbox.forget(dream_id)
 
     def discard(self, mailbox: Mailbox) -> None:
-        """It leaves every dream; what waits in it may still be delivered."""
+        """Remove the mailbox from every dream; its queued messages may still be delivered."""
         for dream_id in mailbox.dreams():
             _drop(self._dreams, dream_id, mailbox)
 
     def publish(self, dream: Dream, image: Image | None) -> None:
-        """Tell the listeners what a write has changed. Never raises: the write itself has succeeded."""
-        letters: dict[str, list[tuple[int, Letter]]] = {}
-        # The set is let go of first: of a deleted dream there is nothing more to tell.
+        """Deliver a change to all listeners of the dream. Never raises, because the write itself has succeeded."""
+        updates: dict[str, list[tuple[int, OutboundMessage]]] = {}
+        # The set of a deleted dream is removed first: nothing follows the deletion, even if its delivery fails.
         mailboxes = self._dreams.pop(dream.id, set()) if dream.deleted else self._dreams.get(dream.id, set())
         try:
             for mailbox in mailboxes:
-                if mailbox.host not in letters:
-                    letters[mailbox.host] = self._letters(dream, image, mailbox.host)
-                mailbox.post(letters[mailbox.host])
+                if mailbox.base_url not in updates:
+                    updates[mailbox.base_url] = self._updates(dream, image, mailbox.base_url)
+                mailbox.deliver(updates[mailbox.base_url])
         except Exception:
-            log.exception("a change could not be told")
+            log.exception("publishing a change failed")
 
-    def _letters(self, dream: Dream, image: Image | None, host: str) -> list[tuple[int, Letter]]:
+    def _updates(self, dream: Dream, image: Image | None, base_url: str) -> list[tuple[int, OutboundMessage]]:
         return [
-            (number, Letter(msgspec.json.encode(message), dream.id, dream.revision, dream.deleted))
-            for number, message in views.news(dream, image, self._address(host), self._clock())
+            (number, OutboundMessage(msgspec.json.encode(message), dream.id, dream.revision, dream.deleted))
+            for number, message in views.updates(dream, image, self._url_for_host(base_url), self._clock())
         ]
 
     # ---- accounts
 
     def join(self, mailbox: Mailbox) -> bool:
-        """False when the mailbox's user has as many connections as one may have."""
-        theirs = self._users.get(mailbox.user, set())
-        if mailbox.user and 0 < self.most <= len(theirs):
+        """Count the connection; False when the mailbox's user already has `max_connections`."""
+        own = self._users.get(mailbox.user, set())
+        if mailbox.user and 0 < self.max_connections <= len(own):
             return False
         self._users.setdefault(mailbox.user, set()).add(mailbox)
         return True
@@ -211,18 +214,18 @@ class Subscribers:
         _drop(self._users, mailbox.user, mailbox)
 
     def take_message(self, user: str) -> float:
-        """0 when the account may send one more message, which then counts; else the seconds until it may."""
+        """Count one message and return 0, or return the seconds until the account may send one."""
         return self._messages.take(user)
 
     def sign_out(self, user: str, session: str | None) -> None:
-        """End all of the user's connections; those of other sessions may come back. None: the account is gone."""
+        """End the user's connections. Those of other sessions may reconnect; None means that the account is deleted."""
         for mailbox in tuple(self._users.get(user, ())):
             mailbox.end(SIGNED_OUT if session in (None, mailbox.session) else ELSEWHERE)
 
     def close_all(self) -> None:
-        """End every connection; who comes from now on is to be sent away."""
+        """End every connection. From now on `closing` tells handlers to refuse new ones."""
         self.closing = True
-        for mailbox in [each for theirs in self._users.values() for each in theirs]:
+        for mailbox in [each for own in self._users.values() for each in own]:
             mailbox.end(RESTARTING)
 
 

@@ -11,7 +11,10 @@ from typing import Any
 from storage.model import FAILURES, Dream, Image, Status, User
 
 Message = dict[str, Any]
-Address = Callable[[str], str]  # key in the file storage -> the address a client can fetch
+UrlFor = Callable[[str], str]  # key in the file storage -> URL that a client can fetch
+UrlForHost = Callable[
+    [str], UrlFor
+]  # base URL that a client used, as `https://dreams.example.org` -> URLs at that host
 
 LARGEST = "2048"
 
@@ -34,11 +37,11 @@ def error(image: Image) -> Message | None:
     return {"code": image.error, "message": message, "retryable": retryable}
 
 
-def image(image: Image, address: Address) -> Message:
+def image(image: Image, url_for: UrlFor) -> Message:
     """One image as a dream shows it; what is not known yet is null."""
     completed = image.status is Status.COMPLETED
     variants = {
-        name: {"url": address(v.key), "type": v.type, "width": v.width, "height": v.height, "bytes": v.bytes}
+        name: {"url": url_for(v.key), "type": v.type, "width": v.width, "height": v.height, "bytes": v.bytes}
         for name, v in image.variants.items()
         if completed
     }
@@ -57,7 +60,7 @@ def image(image: Image, address: Address) -> Message:
     }
 
 
-def dream(dream: Dream, address: Address) -> Message:
+def dream(dream: Dream, url_for: UrlFor) -> Message:
     return {
         "id": dream.id,
         "title": dream.title,
@@ -70,7 +73,7 @@ def dream(dream: Dream, address: Address) -> Message:
         "revision": dream.revision,
         "created_at": rfc3339(dream.created_at.astimezone(UTC)),
         "updated_at": rfc3339(dream.updated_at.astimezone(UTC)),
-        "images": [image(each, address) for each in dream.images],
+        "images": [image(each, url_for) for each in dream.images],
     }
 
 
@@ -78,7 +81,7 @@ def connection_established(dream_id: str, language: str) -> Message:
     return {"type": "connection_established", "dream_id": dream_id, "message": WAITING[language]}
 
 
-def image_update(dream: Dream, address: Address, now: float) -> Message:
+def image_update(dream: Dream, url_for: UrlFor, now: float) -> Message:
     """The dream's state of the moment. `images` are the completed ones, once none is processing."""
     message: Message = {
         "type": "image_update",
@@ -90,7 +93,7 @@ def image_update(dream: Dream, address: Address, now: float) -> Message:
     }
     if dream.status is not Status.PROCESSING:
         message["images"] = [
-            {"id": each.id, "url": address(each.variants[LARGEST].key), "position": each.position}
+            {"id": each.id, "url": url_for(each.variants[LARGEST].key), "position": each.position}
             for each in dream.images
             if each.status is Status.COMPLETED
         ]
@@ -102,12 +105,12 @@ def image_update(dream: Dream, address: Address, now: float) -> Message:
     return message
 
 
-def image_progress(dream: Dream, changed: Image, address: Address, now: float) -> Message:
+def image_progress(dream: Dream, changed: Image, url_for: UrlFor, now: float) -> Message:
     """One image is finished, well or not; `done` of `total` are."""
     return {
         "type": "image_progress",
         "dream_id": dream.id,
-        "image": image(changed, address),
+        "image": image(changed, url_for),
         "done": sum(each.status is not Status.PROCESSING for each in dream.images),
         "total": len(dream.images),
         "revision": dream.revision,
@@ -127,7 +130,7 @@ def token_expiring(seconds: float) -> Message:
     return {"type": "token_expiring", "expires_in": max(0, math.ceil(seconds))}
 
 
-def news(dream: Dream, changed: Image | None, address: Address, now: float) -> Iterator[tuple[int, Message]]:
+def updates(dream: Dream, changed: Image | None, url_for: UrlFor, now: float) -> Iterator[tuple[int, Message]]:
     """What listeners are told of a change, in order: (0 for the dream or the image's id, message).
 
     Of each dream, the newest message under one number replaces what is still waiting under it.
@@ -136,6 +139,6 @@ def news(dream: Dream, changed: Image | None, address: Address, now: float) -> I
         yield 0, dream_deleted(dream.id, now)
         return
     if changed is not None and changed.status is not Status.PROCESSING:
-        yield changed.id, image_progress(dream, changed, address, now)
+        yield changed.id, image_progress(dream, changed, url_for, now)
     if changed is None or dream.status is not Status.PROCESSING or changed.status is Status.PROCESSING:
-        yield 0, image_update(dream, address, now)
+        yield 0, image_update(dream, url_for, now)

@@ -1,4 +1,4 @@
-"""Tornado around a `Session`: reads, writes, keeps its time, and fetches the dreams it asks for.
+"""Tornado around a `Conversation`: reads, writes, keeps its time, and fetches the dreams it asks for.
 
 It must not know what may be said when: the session decides that. Nor who else listens.
 """
@@ -18,9 +18,9 @@ from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketP
 
 import config
 from handlers.access import Access
+from handlers.conversation import Close, Conversation, Join, Now, Output, Ping, Send, Subscribe, Unsubscribe, language
 from handlers.frames import Frames
-from handlers.session import Close, Join, Now, Output, Ping, Send, Session, Subscribe, Unsubscribe, language
-from handlers.subscribers import RESTARTING, Letter, Mailbox, Subscribers
+from handlers.subscribers import RESTARTING, Mailbox, OutboundMessage, Subscribers
 from handlers.tokens import Tokens
 from storage.dreams import NO_DREAM, Dreams
 from storage.errors import NotFound, Unavailable
@@ -29,7 +29,7 @@ from storage.errors import NotFound, Unavailable
 # each ping of an honest client is still answered.
 MOST_WAITING = 64
 
-MOST_AT_ONCE = 16  # letters in one write: what is written can no longer be replaced by newer ones
+MOST_AT_ONCE = 16  # messages in one write: what is written can no longer be replaced by newer ones
 
 RETRY_AFTER = 30  # seconds, for one connection too many: in the meantime one that is dead is found out
 
@@ -50,7 +50,7 @@ class DreamSocket(WebSocketHandler):
         self._closing: Close | None = None
         self._writing = False
         self._loop = asyncio.get_running_loop()
-        self._mailbox = Mailbox("", "", access.base_url(self.request), self._on_mail)
+        self._mailbox = Mailbox("", "", access.base_url(self.request), self._on_arrival)
 
     def prepare(self) -> None:
         try:
@@ -74,13 +74,13 @@ class DreamSocket(WebSocketHandler):
         authorization, speaks = headers.get("Authorization"), language(headers.get("Accept-Language"))
         headers.clear()  # a kilobyte, and the token, that Tornado would keep as long as the connection lasts
         self.set_nodelay(True)
-        self._session = Session(self._settings, self.tokens.caller, dream_id, speaks, self._now())
+        self._conversation = Conversation(self._settings, self.tokens.caller, dream_id, speaks, self._now())
         if self.subscribers.closing:
             self._end_now(RESTARTING)
             return
         self.subscribers.join(self._mailbox)
         try:
-            await self._follow(self._session.opened(authorization, self._now()))
+            await self._follow(self._conversation.opened(authorization, self._now()))
         except BaseException:
             self._leave()  # Tornado calls on_close only when open() has returned
             raise
@@ -88,9 +88,9 @@ class DreamSocket(WebSocketHandler):
     def on_message(self, message: str | bytes) -> Awaitable[None] | None:
         """Most messages are answered at once; what is waited for costs a task of Tornado's."""
         if self._closing is None and self._mailbox.user and (wait := self.subscribers.take_message(self._mailbox.user)):
-            outputs = self._session.end("rate_limited", retry_after=math.ceil(wait))
+            outputs = self._conversation.end("rate_limited", retry_after=math.ceil(wait))
         else:
-            outputs = self._session.received(message, self._now())
+            outputs = self._conversation.received(message, self._now())
         if self._writer is not None or any(isinstance(output, Subscribe) for output in outputs):
             return self._follow(outputs)
         self._do_all(outputs)
@@ -98,7 +98,7 @@ class DreamSocket(WebSocketHandler):
         return None
 
     def on_pong(self, data: bytes) -> None:
-        self._session.pong()
+        self._conversation.pong()
 
     def on_close(self) -> None:
         self._leave()
@@ -135,7 +135,7 @@ class DreamSocket(WebSocketHandler):
                 self.subscribers.leave(self._mailbox)
                 self._mailbox.user, self._mailbox.session = caller.user, caller.session
                 if not self.subscribers.join(self._mailbox):
-                    self._do_all(self._session.end("too_many_connections", retry_after=RETRY_AFTER))
+                    self._do_all(self._conversation.end("too_many_connections", retry_after=RETRY_AFTER))
             case Unsubscribe(dream_id):
                 self.subscribers.remove(dream_id, self._mailbox)
             case Ping():
@@ -153,17 +153,17 @@ class DreamSocket(WebSocketHandler):
                 raise NotFound(NO_DREAM)
         except NotFound:
             self.subscribers.remove(dream_id, self._mailbox)
-            self._do_all(self._session.missing(dream_id))
+            self._do_all(self._conversation.missing(dream_id))
         except Unavailable:
             # 1012: the server is not whole, and the client should come back after a random while. Staying without
             # the state would break the promise that the next message is the state.
-            self._do_all(self._session.end("unavailable"))
+            self._do_all(self._conversation.end("unavailable"))
         else:
-            self.subscribers.show(dream, self._mailbox, self._session.found(dream_id, dream.revision))
+            self.subscribers.show(dream, self._mailbox, self._conversation.found(dream_id, dream.revision))
 
     # ---- writing
 
-    def _on_mail(self) -> None:
+    def _on_arrival(self) -> None:
         if self._mailbox.ended:
             self._end_now(self._mailbox.ended)
         else:
@@ -176,14 +176,14 @@ class DreamSocket(WebSocketHandler):
         """
         if self._writing or self._writer is not None:
             return
-        self._writing = True  # what was written may lead to new letters, which this same loop takes
+        self._writing = True  # what was written may lead to new messages, which this same loop takes
         try:
-            while letters := self._mailbox.take(MOST_AT_ONCE):
-                written = self._send([letter.text for letter in letters])
+            while messages := self._mailbox.take(MOST_AT_ONCE):
+                written = self._send([message.text for message in messages])
                 if written is not None and not written.done():
-                    self._writer = self._loop.create_task(self._wait(written, letters), name="websocket writer")
+                    self._writer = self._loop.create_task(self._wait(written, messages), name="websocket writer")
                     return
-                self._report(letters)
+                self._report(messages)
             if self._closing is not None:
                 self.close(self._closing.code, self._closing.reason)
         except WebSocketClosedError:
@@ -191,20 +191,20 @@ class DreamSocket(WebSocketHandler):
         finally:
             self._writing = False
 
-    async def _wait(self, written: "Future[None]", letters: list[Letter]) -> None:
+    async def _wait(self, written: "Future[None]", messages: list[OutboundMessage]) -> None:
         # Not wait_for, which would cancel: Tornado does not expect that of its futures.
         await asyncio.wait((written,), timeout=self._settings.slow_timeout)
         self._writer = None
         if not written.done():
             self._end_now("too_slow")
         elif written.exception() is None:
-            self._report(letters)
+            self._report(messages)
             self._write()
 
-    def _report(self, letters: list[Letter]) -> None:
-        for letter in letters:
-            if letter.dream_id:
-                self._do_all(self._session.sent(letter.dream_id, letter.revision, letter.last))
+    def _report(self, messages: list[OutboundMessage]) -> None:
+        for message in messages:
+            if message.dream_id:
+                self._do_all(self._conversation.sent(message.dream_id, message.revision, message.last))
 
     def _send(self, texts: list[bytes]) -> "Future[None] | None":
         if self.ws_connection is None:
@@ -219,7 +219,7 @@ class DreamSocket(WebSocketHandler):
         """
         self._leave()
         with contextlib.suppress(WebSocketClosedError):
-            for output in self._session.end(why):
+            for output in self._conversation.end(why):
                 if isinstance(output, Send):
                     self._send([msgspec.json.encode(output.message)])
                 elif isinstance(output, Close):
@@ -239,7 +239,7 @@ class DreamSocket(WebSocketHandler):
 
     def _keep_time(self) -> None:
         """One timer; it may come early, and then only asks again."""
-        deadline = self._session.deadline()
+        deadline = self._conversation.deadline()
         if self._timer is not None and (deadline is None or deadline < self._timer.when()):
             self._timer.cancel()
             self._timer = None
@@ -248,7 +248,7 @@ class DreamSocket(WebSocketHandler):
 
     def _tick(self) -> None:
         self._timer = None
-        self._do_all(self._session.tick(self._now()))
+        self._do_all(self._conversation.tick(self._now()))
         self._keep_time()
 
     def _leave(self) -> None:

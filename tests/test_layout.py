@@ -19,7 +19,7 @@ PURE = [
     "processing/dimensions.py",
     "handlers/forms.py",
     "handlers/views.py",
-    "handlers/session.py",
+    "handlers/conversation.py",
     "handlers/tokens.py",
 ]
 

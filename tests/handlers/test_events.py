@@ -57,7 +57,7 @@ class World:
         """`send_buffer` makes what the system takes off our hands for each client small, so that one is slow sooner."""
         self.dreams = Dreams(*(dreams or (dream(1, BUSY),)))
         self.tokens = Tokens(b"x" * 32, access_lifetime=900, refresh_lifetime=900)
-        self.subscribers = Subscribers(address=address, connections=connections)
+        self.subscribers = Subscribers(url_for_host=url_for_host, connections=connections)
         self.streams: list[EventsHandler] = []
         world = self
 
@@ -73,7 +73,7 @@ class World:
             "subscribers": self.subscribers,
         }
         rows = [
-            url(r"/api/dreams/([^/]+)", DreamHandler, {**row, "addresses": address}),
+            url(r"/api/dreams/([^/]+)", DreamHandler, {**row, "url_for_host": url_for_host}),
             url(r"/api/dreams/([^/]+)/events", Watched, {**row, "settings": WebSocket(**settings)}),
         ]
         self._http = HTTPServer(Application(rows))
@@ -132,7 +132,7 @@ def requests_under_way() -> list[Any]:
     return [task for task in asyncio.all_tasks() if getattr(task.get_coro(), "__qualname__", "") == execute]
 
 
-def address(base: str) -> Callable[[str], str]:
+def url_for_host(base: str) -> Callable[[str], str]:
     return lambda key: f"{base}/media/{key}"
 
 

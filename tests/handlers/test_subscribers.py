@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from handlers.subscribers import Letter, Mailbox, Subscribers
-from handlers.views import Address
+from handlers.subscribers import Mailbox, OutboundMessage, Subscribers
+from handlers.views import UrlFor
 from storage.model import Dream, Image, State, Variant
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -47,21 +47,21 @@ def dream(revision: int, *images: Image, id: str = "d1", deleted: bool = False) 
     return Dream(id, "ann", "", "", NOON, None, None, (), revision, NOON, NOON, images, deleted, False)
 
 
-def message(letter: Letter) -> Any:
-    return msgspec.json.decode(letter.text)
+def decoded(message: OutboundMessage) -> Any:
+    return msgspec.json.decode(message.text)
 
 
 def taken(mailbox: Mailbox) -> Any:
     """The oldest message that waits, or None."""
-    letters = mailbox.take(1)
-    return message(letters[0]) if letters else None
+    messages = mailbox.take(1)
+    return decoded(messages[0]) if messages else None
 
 
 def everything(mailbox: Mailbox) -> list[tuple[str, int]]:
     """(type, revision) of all that waits, which is taken."""
     found = []
-    while (decoded := taken(mailbox)) is not None:
-        found.append((decoded["type"], decoded.get("revision", 0)))
+    while (found_message := taken(mailbox)) is not None:
+        found.append((found_message["type"], found_message.get("revision", 0)))
     return found
 
 
@@ -72,12 +72,12 @@ class World:
         self.hosts: list[str] = []
         self.calls = 0
         self.subscribers = Subscribers(
-            address=self.address, connections=connections, messages=messages, clock=lambda: NOW
+            url_for_host=self.url_for_host, connections=connections, messages=messages, clock=lambda: NOW
         )
 
-    def address(self, host: str) -> Address:
-        self.hosts.append(host)
-        return lambda key: f"{host}/media/{key}"
+    def url_for_host(self, base_url: str) -> UrlFor:
+        self.hosts.append(base_url)
+        return lambda key: f"{base_url}/media/{key}"
 
     def called(self) -> None:
         self.calls += 1
@@ -161,7 +161,7 @@ def test_late_news_is_dropped(world: World) -> None:
 
 
 def test_subscribing_again_shows_the_state_again(world: World) -> None:
-    """A second `add` holds mail back again and sends the newer state; what waited of older revisions is dropped."""
+    """A second `add` holds updates back again and sends the newer state; what waited of older revisions is dropped."""
     mailbox = world.listener(dream(1, BUSY, BUSY2))
     world.subscribers.publish(dream(2, image(1), BUSY2), image(1))
     world.subscribers.add("d1", mailbox)
@@ -208,7 +208,7 @@ def test_newest_of_each_image_and_of_the_dream_waits(world: World) -> None:
 
 
 def test_dreams_do_not_replace_each_other(world: World) -> None:
-    """Equal images of different dreams are different mail."""
+    """Equal images of different dreams are different messages."""
     mailbox = world.listener(dream(1, BUSY), dream(1, BUSY, id="d2"))
     for id in ("d1", "d2"):
         world.subscribers.publish(dream(2, image(1), BUSY2, id=id), image(1))
@@ -236,7 +236,7 @@ def test_newer_heartbeat_replaces_the_waiting_one(world: World) -> None:
 
 
 def test_arrival_is_announced(world: World) -> None:
-    """`on_mail` is called when there is something to take, and not for what is dropped."""
+    """The mailbox announces an arrival, but not a message that it drops."""
     mailbox = world.listener(dream(5, BUSY))
     before = world.calls
     world.subscribers.publish(dream(5, BUSY), None)
@@ -254,9 +254,9 @@ def test_encoded_once_for_all_listeners(world: World) -> None:
     mailboxes = [world.listener(dream(1, BUSY)) for _ in range(200)]
     world.subscribers.publish(dream(2, image(1)), image(1))
     assert world.hosts == [HOST]
-    letters = [mailbox.take(3) for mailbox in mailboxes]
-    assert len(letters[0]) == 2
-    assert {tuple(map(id, pair)) for pair in letters} == {tuple(map(id, letters[0]))}
+    messages = [mailbox.take(3) for mailbox in mailboxes]
+    assert len(messages[0]) == 2
+    assert {tuple(map(id, pair)) for pair in messages} == {tuple(map(id, messages[0]))}
 
 
 def test_each_host_gets_its_own_addresses(world: World) -> None:
@@ -284,20 +284,20 @@ def test_publish_never_raises(world: World, caplog: pytest.LogCaptureFixture) ->
     broken = replace(image(1), variants={})
     with caplog.at_level(logging.ERROR):
         world.subscribers.publish(dream(2, broken), broken)
-    assert "could not be told" in caplog.text
+    assert "publishing a change failed" in caplog.text
     world.subscribers.publish(dream(3, image(1)), None)
     assert everything(mailbox) == [("image_update", 3)]
 
 
-def test_deleted_dream_is_the_last_letter(world: World) -> None:
+def test_a_deletion_is_the_last_message(world: World) -> None:
     """Deletion is told as the last of its dream, and nobody listens to it any more."""
     mailbox = world.listener(dream(1, BUSY), dream(1, BUSY, id="d2"))
     world.subscribers.publish(dream(2, deleted=True), None)
     world.subscribers.publish(dream(3), None)
     world.subscribers.publish(dream(2, BUSY, id="d2"), None)
-    (letter,) = mailbox.take(1)
-    assert (letter.dream_id, letter.revision, letter.last) == ("d1", 2, True)
-    assert message(letter) == {"type": "dream_deleted", "dream_id": "d1", "timestamp": NOW}
+    (last,) = mailbox.take(1)
+    assert (last.dream_id, last.revision, last.last) == ("d1", 2, True)
+    assert decoded(last) == {"type": "dream_deleted", "dream_id": "d1", "timestamp": NOW}
     assert everything(mailbox) == [("image_update", 2)]
 
 

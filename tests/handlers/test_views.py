@@ -14,7 +14,7 @@ CREATED = datetime(2026, 11, 22, 6, 10, tzinfo=UTC)
 NOW = 1649154799.456
 
 
-def address(key: str) -> str:
+def url_for(key: str) -> str:
     return f"https://dreams.example.org/media/{key}"
 
 
@@ -102,7 +102,7 @@ def test_a_user_is_shown_by_id_and_name() -> None:
 
 def test_a_dream_is_shown_in_full() -> None:
     """Exactly the fields of the contract."""
-    assert encoded(views.dream(dream(image(1, State.QUEUED)), address)) == {
+    assert encoded(views.dream(dream(image(1, State.QUEUED)), url_for)) == {
         "id": ID,
         "title": "By the sea",
         "content": "我站在雨里。",
@@ -134,11 +134,11 @@ def test_a_dream_is_shown_in_full() -> None:
 
 def test_a_completed_image_has_its_addresses() -> None:
     """Of each variant; `url` is the largest."""
-    found = encoded(views.image(image(1, State.COMPLETED), address))
+    found = encoded(views.image(image(1, State.COMPLETED), url_for))
     names = ("320", "1024", "2048")
     assert found["url"] == "https://dreams.example.org/media/f1/2048.jpg"
     assert found["variants"] == {
-        name: {"url": address(f"f1/{name}.jpg"), "type": "image/jpeg", "width": 4, "height": 3, "bytes": 9}
+        name: {"url": url_for(f"f1/{name}.jpg"), "type": "image/jpeg", "width": 4, "height": 3, "bytes": 9}
         for name in names
     }
     assert (found["width"], found["height"], found["status"]) == (4032, 3024, "completed")
@@ -147,7 +147,7 @@ def test_a_completed_image_has_its_addresses() -> None:
 
 def test_no_address_is_shown_before_its_file_is_there() -> None:
     """While files are being stored they are named in the dream already; the placeholder can be shown."""
-    found = views.image(image(1, State.STORING), address)
+    found = views.image(image(1, State.STORING), url_for)
     assert (found["url"], found["variants"], found["status"]) == (None, {}, "processing")
     assert found["placeholder"] is not None
 
@@ -155,7 +155,7 @@ def test_no_address_is_shown_before_its_file_is_there() -> None:
 @pytest.mark.parametrize("code", FAILURES)
 def test_a_failed_image_says_why(code: str) -> None:
     """Code, sentence, and whether trying again can help."""
-    found = encoded(views.image(image(1, State.FAILED, error=code), address))
+    found = encoded(views.image(image(1, State.FAILED, error=code), url_for))
     sentence, retryable = FAILURES[code]
     assert found["error"] == {"code": code, "message": sentence, "retryable": retryable}
     assert (found["status"], found["url"], found["variants"]) == ("failed", None, {})
@@ -165,7 +165,7 @@ def test_a_dream_keeps_the_dreamers_clock_and_shows_the_rest_in_utc() -> None:
     """Only `dreamed_at` has an offset."""
     zone = timezone(timedelta(hours=8))
     found = views.dream(
-        dream(dreamed_at=CREATED.astimezone(zone), created_at=CREATED.astimezone(zone), updated_at=CREATED), address
+        dream(dreamed_at=CREATED.astimezone(zone), created_at=CREATED.astimezone(zone), updated_at=CREATED), url_for
     )
     assert found["dreamed_at"] == "2026-11-22T14:10:00.000+08:00"
     assert found["created_at"] == found["updated_at"] == "2026-11-22T06:10:00.000Z"
@@ -173,7 +173,7 @@ def test_a_dream_keeps_the_dreamers_clock_and_shows_the_rest_in_utc() -> None:
 
 def test_nothing_of_the_inside_is_shown() -> None:
     """Owner, leases, hashes, names in staging, keys of originals."""
-    shown = msgspec.json.encode(views.dream(dream(*(image(n, state) for n, state in enumerate(State))), address))
+    shown = msgspec.json.encode(views.dream(dream(*(image(n, state) for n, state in enumerate(State))), url_for))
     assert b"secret" not in shown
     assert b"queued" not in shown
 
@@ -194,7 +194,7 @@ def test_connection_established(language: str, text: str) -> None:
 def test_image_update_while_processing() -> None:
     """The origin's fields, no images yet, and the revision; also when some are completed."""
     for images in ([image(1, State.QUEUED)], [image(1, State.COMPLETED), image(2, State.RENDERING)]):
-        assert encoded(views.image_update(dream(*images), address, NOW)) == {
+        assert encoded(views.image_update(dream(*images), url_for, NOW)) == {
             "type": "image_update",
             "dream_id": ID,
             "status": "processing",
@@ -208,13 +208,13 @@ def test_image_update_when_completed() -> None:
     """The completed images by position, with exactly id, url and position; the failed ones beside them."""
     images = [image(2, State.COMPLETED), image(1, State.FAILED), image(3, State.COMPLETED)]
     sentence, retryable = FAILURES["corrupt"]
-    assert encoded(views.image_update(dream(*images), address, NOW)) == {
+    assert encoded(views.image_update(dream(*images), url_for, NOW)) == {
         "type": "image_update",
         "dream_id": ID,
         "status": "completed",
         "images": [
-            {"id": 2, "url": address("f2/2048.jpg"), "position": 20},
-            {"id": 3, "url": address("f3/2048.jpg"), "position": 30},
+            {"id": 2, "url": url_for("f2/2048.jpg"), "position": 20},
+            {"id": 3, "url": url_for("f3/2048.jpg"), "position": 30},
         ],
         "timestamp": NOW,
         "revision": 7,
@@ -226,7 +226,7 @@ def test_image_update_when_completed() -> None:
 
 def test_image_update_when_failed() -> None:
     """No images, as the origin says; why, beside them."""
-    found = encoded(views.image_update(dream(image(1, State.FAILED)), address, NOW))
+    found = encoded(views.image_update(dream(image(1, State.FAILED)), url_for, NOW))
     assert (found["status"], found["images"]) == ("failed", [])
     assert [each["id"] for each in found["failed_images"]] == [1]
     assert set(found) == {"type", "dream_id", "status", "images", "timestamp", "revision", "failed_images"}
@@ -234,7 +234,7 @@ def test_image_update_when_failed() -> None:
 
 def test_image_update_of_a_dream_without_images() -> None:
     """Completed: there is nothing to wait for."""
-    found = views.image_update(dream(), address, NOW)
+    found = views.image_update(dream(), url_for, NOW)
     assert (found["status"], found["images"], found["failed_images"]) == ("completed", [], [])
 
 
@@ -242,10 +242,10 @@ def test_image_progress() -> None:
     """The image as the dream shows it, and how many are done, well or not."""
     images = [image(1, State.COMPLETED), image(2, State.FAILED), image(3, State.STORING), image(4, State.QUEUED)]
     found = dream(*images)
-    assert encoded(views.image_progress(found, images[1], address, NOW)) == {
+    assert encoded(views.image_progress(found, images[1], url_for, NOW)) == {
         "type": "image_progress",
         "dream_id": ID,
-        "image": encoded(views.dream(found, address))["images"][1],
+        "image": encoded(views.dream(found, url_for))["images"][1],
         "done": 2,
         "total": 4,
         "revision": 7,
@@ -261,8 +261,8 @@ def test_dream_deleted() -> None:
 # ---- which messages a change causes
 
 
-def news(found: Dream, changed: Image | None) -> list[tuple[int, str, Any]]:
-    messages = list(views.news(found, changed, address, NOW))
+def updates(found: Dream, changed: Image | None) -> list[tuple[int, str, Any]]:
+    messages = list(views.updates(found, changed, url_for, NOW))
     assert all(message["timestamp"] == NOW and message["dream_id"] == ID for _, message in messages)
     return [(number, message["type"], message.get("status")) for number, message in messages]
 
@@ -271,21 +271,21 @@ def news(found: Dream, changed: Image | None) -> list[tuple[int, str, Any]]:
 def test_news_of_an_image_on_its_way_is_the_dreams_state(state: State) -> None:
     """Claimed, stored, handed back, tried again."""
     changed = image(2, state)
-    assert news(dream(image(1, State.COMPLETED), changed), changed) == [(0, "image_update", "processing")]
+    assert updates(dream(image(1, State.COMPLETED), changed), changed) == [(0, "image_update", "processing")]
 
 
 @pytest.mark.parametrize("state", [State.COMPLETED, State.FAILED])
 def test_news_of_one_of_several_is_its_progress(state: State) -> None:
     """Under its own number: it does not replace what waits of another image, nor of the dream."""
     changed = image(2, state)
-    assert news(dream(image(1, State.QUEUED), changed), changed) == [(2, "image_progress", None)]
+    assert updates(dream(image(1, State.QUEUED), changed), changed) == [(2, "image_progress", None)]
 
 
 @pytest.mark.parametrize(("state", "status"), [(State.COMPLETED, "completed"), (State.FAILED, "failed")])
 def test_news_of_the_last_one_is_its_progress_and_then_the_end(state: State, status: str) -> None:
     """In this order: who hears the end has heard of every image."""
     changed = image(1, state)
-    assert news(dream(changed), changed) == [(1, "image_progress", None), (0, "image_update", status)]
+    assert updates(dream(changed), changed) == [(1, "image_progress", None), (0, "image_update", status)]
 
 
 @pytest.mark.parametrize(
@@ -300,12 +300,12 @@ def test_news_of_the_last_one_is_its_progress_and_then_the_end(state: State, sta
 def test_news_of_the_dream_itself_is_its_state(images: tuple[State, ...], status: str) -> None:
     """Made, changed, an image added or removed."""
     found = dream(*(image(number, state) for number, state in enumerate(images, 1)))
-    assert news(found, None) == [(0, "image_update", status)]
+    assert updates(found, None) == [(0, "image_update", status)]
 
 
 @pytest.mark.parametrize("state", State)
 def test_news_of_a_deleted_dream_is_that_it_is_gone(state: State) -> None:
     """Nothing else, whatever its images do."""
     changed = image(1, state)
-    assert news(dream(changed, deleted=True), None) == [(0, "dream_deleted", None)]
-    assert news(dream(changed, deleted=True), changed) == [(0, "dream_deleted", None)]
+    assert updates(dream(changed, deleted=True), None) == [(0, "dream_deleted", None)]
+    assert updates(dream(changed, deleted=True), changed) == [(0, "dream_deleted", None)]

@@ -96,7 +96,7 @@ class World:
         self.tokens = Tokens(b"x" * 32, access_lifetime=900, refresh_lifetime=900)
         self.access = Access(public_url="", allowed_origins=("https://other.example",), trusted_proxies=())
         self.subscribers = Subscribers(
-            address=lambda host: lambda key: f"{host}/media/{key}", connections=connections, messages=messages
+            url_for_host=lambda host: lambda key: f"{host}/media/{key}", connections=connections, messages=messages
         )
         self.ended: list[DreamSocket] = []
         self.most_waiting = 0  # letters in a mailbox when a message came

@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from config import WebSocket
-from handlers import session
-from handlers.session import Close, Join, Now, Output, Ping, Send, Session, Subscribe, Unsubscribe, language
+from handlers import conversation
+from handlers.conversation import Close, Conversation, Join, Now, Output, Ping, Send, Subscribe, Unsubscribe, language
 from handlers.tokens import Caller, InvalidToken
 
 SETTINGS = WebSocket()
@@ -30,21 +30,21 @@ def later(seconds: float, jump: float = 0.0) -> Now:
     return Now(START.steady + seconds, START.wall + seconds + jump)
 
 
-def new(dream_id: str | None = "d1", lang: str = "en", settings: WebSocket = SETTINGS) -> Session:
-    return Session(settings, check, dream_id, lang, START)
+def new(dream_id: str | None = "d1", lang: str = "en", settings: WebSocket = SETTINGS) -> Conversation:
+    return Conversation(settings, check, dream_id, lang, START)
 
 
-def signed_in(dream_id: str | None = "d1", lang: str = "en", settings: WebSocket = SETTINGS) -> Session:
+def signed_in(dream_id: str | None = "d1", lang: str = "en", settings: WebSocket = SETTINGS) -> Conversation:
     opened = new(dream_id, lang, settings)
     opened.opened("Bearer ann", START)
     return opened
 
 
-def say(to: Session, what: Any, now: Now = START) -> list[Output]:
+def say(to: Conversation, what: Any, now: Now = START) -> list[Output]:
     return to.received(what if isinstance(what, str | bytes) else msgspec.json.encode(what).decode(), now)
 
 
-def subscribe(to: Session, *dream_ids: str) -> list[Output]:
+def subscribe(to: Conversation, *dream_ids: str) -> list[Output]:
     return say(to, {"type": "subscribe", "dream_ids": list(dream_ids)})
 
 
@@ -126,7 +126,7 @@ def test_signed_in_has_no_authentication_limit() -> None:
 # ---- the token's end
 
 
-def quiet(opened: Session, now: Now) -> list[Output]:
+def quiet(opened: Conversation, now: Now) -> list[Output]:
     """A tick's outputs without pings, which are answered at once, and heartbeats."""
     outputs = opened.tick(now)
     opened.pong()
@@ -443,7 +443,7 @@ def test_every_end_has_its_code(name: str, code: int, told: bool) -> None:
 def test_the_list_of_ends_is_complete() -> None:
     """The test above names every end there is."""
     marks = test_every_end_has_its_code.pytestmark  # type: ignore[attr-defined]
-    assert {row[0] for row in marks[0].args[1]} == set(session.ENDINGS)
+    assert {row[0] for row in marks[0].args[1]} == set(conversation.ENDINGS)
 
 
 @pytest.mark.parametrize("name", ["rate_limited", "too_many_connections"])
@@ -455,7 +455,7 @@ def test_refusal_says_when_to_come_back(name: str) -> None:
 
 def test_nothing_follows_the_close() -> None:
     """A closed session says nothing more, whatever happens to it."""
-    silent: list[Callable[[Session], list[Output]]] = [
+    silent: list[Callable[[Conversation], list[Output]]] = [
         lambda it: say(it, {"type": "ping", "timestamp": 1}),
         lambda it: say(it, "x"),
         lambda it: it.tick(later(1000)),
@@ -472,8 +472,8 @@ def test_nothing_follows_the_close() -> None:
 @pytest.mark.parametrize("lang", ["zh", "en"])
 def test_sentences_are_complete_and_fit(lang: str) -> None:
     """Every end and error has a sentence in both languages that fits into a close frame: 123 bytes."""
-    sentences = session.SENTENCES[lang]
-    assert set(sentences) == set(session.ENDINGS) | {"bad_message", "too_many_dreams"}
+    sentences = conversation.SENTENCES[lang]
+    assert set(sentences) == set(conversation.ENDINGS) | {"bad_message", "too_many_dreams"}
     assert all(0 < len(text.encode()) <= 123 for text in sentences.values())
     assert len(set(sentences.values())) == len(sentences)
 

@@ -172,7 +172,7 @@ class _Unsubscribe(_Said, tag="unsubscribe"):
 _decoder: msgspec.json.Decoder[_Said] = msgspec.json.Decoder(_Authenticate | _Ping | _Subscribe | _Unsubscribe)
 
 
-class Session:
+class Conversation:
     """One connection's side of the protocol, for one dream or (`dream_id` None) for many."""
 
     __slots__ = (
