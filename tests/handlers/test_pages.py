@@ -18,7 +18,8 @@ from tests.client import Api, Server, settings
 ROOT = Path(__file__).parents[2]
 WEB = ROOT / "web"
 MODULES = sorted(str(path.relative_to(WEB)) for path in WEB.rglob("*.js"))
-FOR_WHOM_ELSE = {"sw.js"}  # the service worker, which the browser starts by itself
+# The browser starts the service worker; pages of others import the client library by its first name.
+NOT_IMPORTED = {"sw.js", "frontend_example.js"}
 IMPORT = re.compile(r"^(?:import|export) (?:[^'\n]* from )?'(\.{1,2}/[^']+)'", re.MULTILINE)
 
 
@@ -134,17 +135,17 @@ async def test_the_page_and_all_it_names_come_from_here(data: Path, mongodb_uri:
 async def test_files_are_asked_for_as_browsers_and_proxies_do(data: Path, mongodb_uri: str) -> None:
     """ETag and 304, gzip, HEAD, plain 404s, no way out of the folder, and modules to copy under a short address."""
     async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
-        source = (WEB / "frontend_example.js").read_bytes()
-        short = await api.call("GET", "/web/frontend_example.js")
+        source = (WEB / "client" / "dreamlog.js").read_bytes()
+        short = await api.call("GET", "/web/client/dreamlog.js")
         assert (short.code, short.body) == (200, source)
         assert short.headers["Cache-Control"] == "no-cache"
         again = {"If-None-Match": f'W/{short.headers["ETag"]}, "other"'}
-        unchanged = await api.call("GET", "/web/frontend_example.js", headers=again)
+        unchanged = await api.call("GET", "/web/client/dreamlog.js", headers=again)
         assert (unchanged.code, unchanged.body) == (304, b"")
         assert unchanged.headers["ETag"] == short.headers["ETag"]
         assert (await api.call("GET", "/web/words.js", headers=again)).code == 200
 
-        zipped = await api.call("GET", "/web/frontend_example.js", headers={"Accept-Encoding": "br, gzip"})
+        zipped = await api.call("GET", "/web/client/dreamlog.js", headers={"Accept-Encoding": "br, gzip"})
         assert zipped.headers["Content-Encoding"] == "gzip"
         assert zipped.headers["Vary"] == "Accept-Encoding"
         assert gzip.decompress(zipped.body) == source
@@ -152,8 +153,13 @@ async def test_files_are_asked_for_as_browsers_and_proxies_do(data: Path, mongod
         icon = await api.call("GET", "/web/icon-192.png", headers={"Accept-Encoding": "gzip"})
         assert "Content-Encoding" not in icon.headers
 
-        head = await api.call("HEAD", "/web/frontend_example.js")
+        head = await api.call("HEAD", "/web/client/dreamlog.js")
         assert (head.code, head.body, head.headers["Content-Length"]) == (200, b"", str(len(source)))
+
+        # The name that the first API gave the client library.
+        first_name = await api.call("GET", "/web/frontend_example.js")
+        assert (first_name.code, first_name.headers["Content-Type"]) == (200, "text/javascript; charset=utf-8")
+        assert b"'./client/dreamlog.js'" in first_name.body
 
         for path in [
             "/web/nothing.js",
@@ -198,8 +204,8 @@ def test_the_version_follows_every_file(tmp_path: Path) -> None:
 
 
 def test_every_module_belongs_to_the_page() -> None:
-    """None is left over; what `app.js` does not reach is on a short list."""
-    assert set(MODULES) - imported("app.js") - {"app.js"} == FOR_WHOM_ELSE
+    """`app.js` imports every module, directly or not, except those on a short list."""
+    assert set(MODULES) - imported("app.js") - {"app.js"} == NOT_IMPORTED
 
 
 def test_the_browser_fetches_all_modules_at_once() -> None:

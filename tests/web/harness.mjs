@@ -4,8 +4,8 @@
 import assert from 'node:assert/strict'
 import { getEventListeners } from 'node:events'
 import { readFile } from 'node:fs/promises'
-import { DreamImageWebSocketClient } from '../../web/frontend_example.js'
-import { ManyDreamsWebSocketClient } from '../../web/many_dreams.js'
+import { DreamImageWebSocketClient } from '../../web/client/dreamlog.js'
+import { ManyDreamsWebSocketClient } from '../../web/client/many_dreams.js'
 
 const WITHIN = 30_000 // milliseconds for anything to happen: far above what it takes, for slow machines
 const { setTimeout: realTimeout, setImmediate: realImmediate } = globalThis // also while a test has its own time
@@ -130,7 +130,7 @@ export function time(t) {
   let now = 1_800_000_000_000
   const start = (set, repeats) => (work, delay) => {
     const caller = new Error().stack.split('\n')[2]
-    if (!/\/web\/\w+\.js:/.test(caller)) return set(work, delay)
+    if (!/\/web\/client\/\w+\.js:/.test(caller)) return set(work, delay)
     const timer = { work, at: now + delay, every: repeats ? delay : 0 }
     waiting.add(timer)
     return timer

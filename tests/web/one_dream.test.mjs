@@ -1,8 +1,12 @@
-// The client of one dream, before servers and networks that do everything they may, and some things they may not.
+// The client for one dream, with servers and networks that do everything the protocol allows, and some things it forbids.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { AUTHENTICATED, HELLO, one, page, progress, script, time, timers, until, update, works } from './harness.mjs'
+
+test('the first name of the library gives the same client', async () => {
+  assert.deepEqual(await import('../../web/frontend_example.js'), await import('../../web/client/dreamlog.js'))
+})
 
 test('authenticates by the first message, with a fresh token for each connection, never in the address', async (t) => {
   const pass = time(t)
@@ -157,7 +161,7 @@ for (const pings of [1, 2]) {
       await pass(30)
       await until(() => told.updates.at(-1).revision === wanted, 'the answer to a ping')
     }
-    client.again()
+    client.reconnect()
     assert.equal((await times(2, 'waiting')).retryIn === 0, pings === 2)
   })
 }

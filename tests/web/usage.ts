@@ -1,5 +1,5 @@
-// The client library as a TypeScript project uses it. It is never run: that it passes `make check` is the test, and
-// that each line below a `@ts-expect-error` would not.
+// The client library as a TypeScript project uses it. This file never runs: `make check` tests that it compiles, and that
+// each line below a `@ts-expect-error` would not.
 
 import {
   DreamImageWebSocketClient,
@@ -7,10 +7,11 @@ import {
   type Message,
   type Options,
   type Status,
-} from '../../web/frontend_example.js'
-import { ManyDreamsWebSocketClient } from '../../web/many_dreams.js'
+} from '../../web/client/dreamlog.js'
+import { DreamImageWebSocketClient as ByItsFirstName } from '../../web/frontend_example.js'
+import { ManyDreamsWebSocketClient } from '../../web/client/many_dreams.js'
 
-/** Every message has its own fields, told apart by `type`; what is not here could not be returned. */
+/** `type` distinguishes the messages. Without one of these cases, the function would not return a string. */
 export function sentence(message: Message): string {
   switch (message.type) {
     case 'connection_established':
@@ -22,7 +23,7 @@ export function sentence(message: Message): string {
     case 'heartbeat':
       return `${message.dream_id} is at ${message.revision}`
     case 'dream_deleted':
-      return `${message.dream_id} has gone`
+      return `${message.dream_id} was deleted`
     case 'token_expiring':
       return `${message.expires_in} s left`
     case 'pong':
@@ -56,18 +57,19 @@ const one = new DreamImageWebSocketClient(
 )
 one.connect()
 one.close()
+export const sameClient: typeof DreamImageWebSocketClient = ByItsFirstName
 const many = new ManyDreamsWebSocketClient('token', ({ dream_id }) => console.log(dream_id))
 many.subscribe(new Set(['id']))
 many.unsubscribe(['id'])
 many.connect()
 
-// @ts-expect-error: a dream has an id
+// @ts-expect-error: the id of a dream is a string
 new DreamImageWebSocketClient(null, 'token', () => {})
-// @ts-expect-error: somebody must be told
+// @ts-expect-error: the handler is required
 new DreamImageWebSocketClient('id', 'token')
 // @ts-expect-error: there is no such option
 new DreamImageWebSocketClient('id', 'token', () => {}, { onUpdate() {} })
-// @ts-expect-error: handlers are given an update, and not any message
+// @ts-expect-error: the handler receives updates, not all messages
 new ManyDreamsWebSocketClient('token', ({ done }) => console.log(done))
-// @ts-expect-error: many dreams are subscribed to
+// @ts-expect-error: only the client for many dreams subscribes
 one.subscribe(['id'])

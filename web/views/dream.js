@@ -3,7 +3,7 @@
 
 import { call } from '../api.js'
 import { h, icon, iconButton, keepFocus, refill, toast } from '../dom.js'
-import { DreamImageWebSocketClient } from '../frontend_example.js'
+import { DreamImageWebSocketClient } from '../client/dreamlog.js'
 import { journal } from '../journal.js'
 import { UNDO, outbox } from '../outbox.js'
 import { session } from '../session.js'

@@ -3,7 +3,7 @@
 
 import { h, icon, iconButton, keepFocus, setStyle } from '../dom.js'
 import { journal } from '../journal.js'
-import { ManyDreamsWebSocketClient } from '../many_dreams.js'
+import { ManyDreamsWebSocketClient } from '../client/many_dreams.js'
 import { outbox } from '../outbox.js'
 import { session } from '../session.js'
 import * as store from '../store.js'

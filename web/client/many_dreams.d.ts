@@ -1,6 +1,6 @@
 // Types of many_dreams.js.
 
-import { LiveConnection, type ImageUpdate, type Options, type Token } from './frontend_example'
+import { LiveConnection, type ImageUpdate, type Options, type Token } from './dreamlog'
 
 export class ManyDreamsWebSocketClient extends LiveConnection {
   handleImageUpdate: (message: ImageUpdate) => void
