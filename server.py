@@ -34,16 +34,16 @@ from processing.janitor import Janitor, orphans
 from processing.mover import Mover, exclusive_lock
 from processing.pipeline import Pipeline
 from processing.workers import Workers
+from storage.data_folder import CannotStart, DataFolder
 from storage.dreams import Dreams
 from storage.errors import Error, Refused
 from storage.files import MARKS, StoredFiles
 from storage.jobs import Jobs
-from storage.keys import CannotStart, Keys
+from storage.locks import KeyedLock
 from storage.model import Dream, Image
 from storage.mongod import MongodFailed, MongodMissing
-from storage.opened import local_files, opened_database, opened_files
+from storage.resources import local_files, open_database, open_files
 from storage.staging import Staging
-from storage.turns import Turns
 from storage.users import Users
 
 STORAGE_TIMEOUT = 5.0  # seconds that a storage may hold up the start
@@ -79,9 +79,10 @@ async def serving(settings: Config, drain: Drain) -> AsyncIterator[str]:
     The stack is left in reverse, and that is the order of a stop: HTTP, pipeline, workers, files, database.
     """
     async with AsyncExitStack() as stack:
-        keys = stack.enter_context(Keys(settings, opens=("local", "oss") if settings.storage.has_oss else ("local",)))
-        mongo = await stack.enter_async_context(opened_database(settings, keys))
-        files = await stack.enter_async_context(opened_files(settings, keys))
+        stores = ("local", "oss") if settings.storage.has_oss else ("local",)
+        data_folder = stack.enter_context(DataFolder(settings, stores=stores))
+        mongo = await stack.enter_async_context(open_database(settings, data_folder))
+        files = await stack.enter_async_context(open_files(settings, data_folder))
         await tried(files)
         staging = Staging(settings.data / "staging")
         url_for_host = absolute_urls(files.url)
@@ -97,7 +98,7 @@ async def serving(settings: Config, drain: Drain) -> AsyncIterator[str]:
                 janitor.wake()
 
         users = Users(mongo.database)
-        turns = Turns()
+        turns = KeyedLock()
         dreams = Dreams(mongo.database, changed=changed, turns=turns)
         jobs = Jobs(mongo.database, changed=changed, turns=turns)
         workers = Workers(settings.images.workers, settings.images.worker_memory)
@@ -108,7 +109,7 @@ async def serving(settings: Config, drain: Drain) -> AsyncIterator[str]:
             files=files,
             staging=staging,
             settings=settings.images,
-            server=keys.server,
+            server=data_folder.server,
             folder=settings.data / "work",
             drain_left=drain.left,
         )
@@ -116,7 +117,7 @@ async def serving(settings: Config, drain: Drain) -> AsyncIterator[str]:
         if "oss" not in files.stores and await jobs.has_folder(MARKS["oss"]):
             raise CannotStart("There are still pictures on OSS, and storage.bucket is not set: nobody could see them.")
         tokens = Tokens(
-            keys.secret,
+            data_folder.secret,
             access_lifetime=settings.auth.access_lifetime,
             refresh_lifetime=settings.auth.refresh_lifetime,
         )
@@ -148,7 +149,7 @@ async def serving(settings: Config, drain: Drain) -> AsyncIterator[str]:
             dreams=dreams,
             jobs=jobs,
             files=files,
-            local=local_files(settings, keys),
+            local=local_files(settings, data_folder),
             staging=staging,
             subscribers=subscribers,
             url_for_host=url_for_host,
@@ -317,8 +318,8 @@ def check_command(file: Path | None, data: str | None) -> None:
 
     async def check(settings: Config) -> bool:
         all_good = True
-        with Keys(settings, beside=True) as keys:
-            async for found in run_checks(settings, keys):
+        with DataFolder(settings, allow_running=True) as data_folder:
+            async for found in run_checks(settings, data_folder):
                 click.echo(f"{'ok  ' if found.good else 'FAIL'}  {found.part:<16} {found.said}")
                 all_good &= found.good
         return all_good
@@ -345,8 +346,8 @@ def move_command(to: str, file: Path | None, data: str | None) -> None:
 
 
 async def move_media(settings: Config, to: str) -> Mover:
-    async with beside(settings) as (keys, jobs, files):
-        if to not in files.stores or (keys.running and to not in keys.running):
+    async with beside(settings) as (data_folder, jobs, files):
+        if to not in files.stores or (data_folder.running_stores and to not in data_folder.running_stores):
             whose = "the settings" if to not in files.stores else "the running server: restart it"
             raise CannotStart(f"OSS is not set up in {whose}. See storage in config.yaml.")
         if settings.storage.backend != to:
@@ -392,14 +393,14 @@ async def remove_orphans(settings: Config, *, delete: bool, hours: float) -> Non
 
 
 @asynccontextmanager
-async def beside(settings: Config) -> AsyncIterator[tuple[Keys, Jobs, StoredFiles]]:
+async def beside(settings: Config) -> AsyncIterator[tuple[DataFolder, Jobs, StoredFiles]]:
     """What a command works with, whether a server runs on the same data or not."""
-    with Keys(settings, beside=True) as keys:
-        async with opened_database(settings, keys) as mongo, opened_files(settings, keys) as files:
+    with DataFolder(settings, allow_running=True) as data_folder:
+        async with open_database(settings, data_folder) as mongo, open_files(settings, data_folder) as files:
             # The running server tells nobody of what is changed here; addresses given out stay good meanwhile.
-            jobs = Jobs(mongo.database, changed=lambda *_: None, turns=Turns())
+            jobs = Jobs(mongo.database, changed=lambda *_: None, turns=KeyedLock())
             await jobs.indexes()
-            yield keys, jobs, files
+            yield data_folder, jobs, files
 
 
 @contextmanager

@@ -17,9 +17,8 @@ from handlers.views import UrlForHost
 from processing import formats
 from storage.dreams import Dreams
 from storage.errors import Conflict, NotFound
-from storage.files import Files
+from storage.files import CHUNK, Files
 from storage.jobs import Jobs
-from storage.local import CHUNK
 from storage.model import Dream, Image, State
 from storage.staging import Staging
 

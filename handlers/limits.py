@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import config
 from handlers.base import Problem, too_many
-from storage.users import same_name
+from storage.model import same_name
 
 # Keys that one window remembers, the latest. Who has more addresses than this is not stopped by counting them.
 MOST_KEYS = 100_000

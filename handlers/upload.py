@@ -17,8 +17,7 @@ from handlers.base import JSON_LIMIT, UNKNOWN, ApiHandler, Problem
 from handlers.limits import Limits
 from processing import dimensions, formats
 from storage.errors import Unavailable
-from storage.model import Dream
-from storage.model import Upload as StagedUpload
+from storage.model import Dream, StagedUpload
 from storage.staging import Part, Staging
 
 FIELDS = ("title", "content", "dreamed_at", "mood", "lucidity", "tags", "positions")

@@ -17,12 +17,12 @@ from urllib.request import Request, urlopen
 from config import Config, Images
 from processing.render import Rendered, RenderRequest
 from processing.workers import WorkerDied, Workers
+from storage.data_folder import DataFolder
 from storage.errors import Error, Refused, Unavailable
 from storage.files import MARKS, Files, StoredFiles
-from storage.keys import Keys
 from storage.local import LocalFiles
 from storage.mongod import MongodFailed, MongodMissing
-from storage.opened import opened_database, opened_files
+from storage.resources import open_database, open_files
 
 SIDE = 64  # pixels of the picture that is tried
 FETCH_TIMEOUT = 10.0  # seconds for a picture's address to answer
@@ -39,13 +39,13 @@ class Finding:
     said: str
 
 
-async def run_checks(settings: Config, keys: Keys) -> AsyncIterator[Finding]:
+async def run_checks(settings: Config, data_folder: DataFolder) -> AsyncIterator[Finding]:
     """One of each part, in the order in which a server starts them."""
     stores = ["local", "oss"] if settings.storage.has_oss else ["local"]
-    yield await _finding("database", lambda: _database(settings, keys))
+    yield await _finding("database", lambda: _database(settings, data_folder))
     yield await _finding("workers", lambda: _workers(settings.images))
     for name in stores:
-        yield await _finding(f"storage, {name}", lambda name=name: _storage(settings, keys, name))  # type: ignore[misc]
+        yield await _finding(f"storage, {name}", lambda name=name: _storage(settings, data_folder, name))  # type: ignore[misc]
 
 
 async def _finding(part: str, trial: Callable[[], Awaitable[str]]) -> Finding:
@@ -55,11 +55,17 @@ async def _finding(part: str, trial: Callable[[], Awaitable[str]]) -> Finding:
         return Finding(part, False, str(error) or type(error).__name__)
 
 
-async def _database(settings: Config, keys: Keys) -> str:
+async def _database(settings: Config, data_folder: DataFolder) -> str:
     began = time.monotonic()
-    async with opened_database(settings, keys) as mongo:
+    async with open_database(settings, data_folder) as mongo:
         version = await mongo.try_out()
-    whose = "at mongodb.uri" if settings.mongodb.uri else "of the running server" if keys.running else "of our own"
+    whose = (
+        "at mongodb.uri"
+        if settings.mongodb.uri
+        else "of the running server"
+        if data_folder.running_stores
+        else "of our own"
+    )
     return f"MongoDB {version} {whose} wrote, read and removed a document{_took(began)}"
 
 
@@ -85,9 +91,9 @@ async def _workers(settings: Images) -> str:
     return f"a process rendered a picture into {settings.format}{_took(began)}"
 
 
-async def _storage(settings: Config, keys: Keys, name: str) -> str:
+async def _storage(settings: Config, data_folder: DataFolder, name: str) -> str:
     """Put, get, its address fetched, list, delete."""
-    async with opened_files(settings, keys) as files:
+    async with open_files(settings, data_folder) as files:
         try:
             await files.stores[name].check()
         except Refused:

@@ -18,10 +18,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from processing import formats
+from storage.data_folder import CannotStart
 from storage.errors import Error, NotFound
 from storage.files import MARKS, StoredFiles
 from storage.jobs import Jobs
-from storage.keys import CannotStart
 from storage.model import Image
 
 AT_ONCE = 4  # images

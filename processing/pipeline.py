@@ -84,7 +84,7 @@ class Pipeline:
     async def __aenter__(self) -> Self:
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(mode=0o700, parents=True)
-        for job in await self._jobs.abandoned(self._server):
+        for job in await self._jobs.expired(self._server):
             await self._failed(job, "crashed")
         for owner in await self._jobs.owners_waiting():
             self.wake(owner)
@@ -120,7 +120,7 @@ class Pipeline:
         await asyncio.sleep(RESCAN)
         # After a laptop's sleep every lease has run out; what we still have in hand is not abandoned, only late.
         held = {(job.dream.id, job.image.lease_owner) for job in self._in_hand.values()}
-        for job in await self._jobs.abandoned():
+        for job in await self._jobs.expired():
             if (job.dream.id, job.image.lease_owner) in held:
                 continue
             log.warning("dream=%s image=%d: its lease ran out", job.dream.id, job.image.id)
@@ -156,7 +156,7 @@ class Pipeline:
         except asyncio.CancelledError:
             # Cut off in the middle, a claim could have its effect and nobody would know of the lease.
             if (job := await claim) is not None:
-                await self._jobs.hand_back(job)
+                await self._jobs.release(job)
             raise
         except Error:
             self.wake(owner)
@@ -188,7 +188,7 @@ class Pipeline:
                         )
             except asyncio.CancelledError:
                 with suppress(Error):  # a database that is away: the next start takes the image back
-                    await self._jobs.hand_back(self._current(job))
+                    await self._jobs.release(self._current(job))
                 raise
             except Exception:  # whatever it is, one image may not end the pipeline, nor be left in no state
                 log.exception("dream=%s image=%d: unexpected", job.dream.id, job.image.id)
@@ -270,7 +270,7 @@ class Pipeline:
         elif await _persistently(lambda: self._still_there(job, image)):
             completed = await _persistently(lambda: self._jobs.complete(named))
         else:
-            await _persistently(lambda: self._jobs.hand_back(named))
+            await _persistently(lambda: self._jobs.release(named))
         if completed is None:
             return False
         if job.image.staged is not None:

@@ -22,11 +22,11 @@ from motor.motor_asyncio import AsyncIOMotorCollection
 from pymongo import ASCENDING, DESCENDING, ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
-from storage.batches import Batches
+from storage.coalescer import Coalescer
 from storage.errors import Conflict, NotFound
-from storage.model import TRIES, Draft, Dream, Image, State, Upload, milliseconds
-from storage.mongo import Database, Document, answering
-from storage.turns import Turns
+from storage.locks import KeyedLock
+from storage.model import TRIES, Draft, Dream, Image, StagedUpload, State, milliseconds
+from storage.mongo import Database, Document, translate_errors
 
 T = TypeVar("T")
 Changed = Callable[[Dream, Image | None], None]
@@ -49,17 +49,17 @@ class Dreams:
         database: Database,
         *,
         changed: Changed,
-        turns: Turns,
+        turns: KeyedLock,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._dreams: AsyncIOMotorCollection[Document] = database["dreams"]
         self._changed = changed
         self._turns = turns
         self._clock = clock
-        self._batches: Batches[ObjectId, Dream] = Batches(self._read)
+        self._batches: Coalescer[ObjectId, Dream] = Coalescer(self._read)
 
     async def indexes(self) -> None:
-        with answering():
+        with translate_errors():
             await self._dreams.create_index([("owner", ASCENDING), ("dreamed_at", DESCENDING), ("_id", DESCENDING)])
             await self._dreams.create_index(
                 [("owner", ASCENDING), ("keys.key", ASCENDING)],
@@ -70,7 +70,7 @@ class Dreams:
 
     # ---- what people do
 
-    async def create(self, owner: str, draft: Draft, uploads: Iterable[Upload], key: str | None = None) -> Dream:
+    async def create(self, owner: str, draft: Draft, uploads: Iterable[StagedUpload], key: str | None = None) -> Dream:
         """A new dream, with its images queued. The same `key` within a day returns the first one's dream."""
         now = self._now()
         length = len(draft.content)
@@ -89,7 +89,7 @@ class Dreams:
             document["keys"] = [{"key": _scoped("", key), "at": now}]
         while True:
             try:
-                with answering():
+                with translate_errors():
                     await self._dreams.insert_one(document)
             except DuplicateKeyError:
                 if (first := await self.first_result(owner, None, str(key))) is not None:
@@ -100,7 +100,7 @@ class Dreams:
     async def first_result(self, owner: str, dream_id: str | None, key: str) -> Dream | None:
         """The dream that `key` made (`dream_id` None) or added images to, within a day; frees an older key."""
         scoped = _scoped(dream_id or "", key)
-        with answering():
+        with translate_errors():
             document = await self._dreams.find_one({"owner": ObjectId(owner), "keys.key": scoped})
             if document is None:
                 return None
@@ -154,7 +154,7 @@ class Dreams:
         if conditions:
             match["$and"] = conditions
         newest_first = [("dreamed_at", DESCENDING), ("_id", DESCENDING)]
-        with answering():
+        with translate_errors():
             documents = await self._dreams.find(match).sort(newest_first).limit(limit + 1).to_list(limit + 1)
         page = [Dream.from_document(document) for document in documents[:limit]]
         return page, _cursor(page[-1]) if len(documents) > limit else None
@@ -196,7 +196,7 @@ class Dreams:
         _found(await self._write(_theirs(owner, dream_id), {"$set": changes, "$inc": {"revision": 1}}))
 
     async def delete_all(self, owner: str) -> None:
-        with answering():
+        with translate_errors():
             cursor = self._dreams.find({"owner": ObjectId(owner), "deleted": {"$ne": True}}, {"_id": True})
             ids = [str(document["_id"]) async for document in cursor]
         for dream_id in ids:
@@ -206,13 +206,13 @@ class Dreams:
                 continue
 
     async def add_images(
-        self, owner: str, dream_id: str, uploads: list[Upload], *, most: int, key: str | None = None
+        self, owner: str, dream_id: str, uploads: list[StagedUpload], *, most: int, key: str | None = None
     ) -> Dream:
         """Queue more images; `most` is how many a dream may have. A position behind the end means the end."""
         now = self._now()
         scoped = _scoped(dream_id, key) if key is not None else ""
         while True:
-            with answering():
+            with translate_errors():
                 found = _found(await self._dreams.find_one(_theirs(owner, dream_id)))
             # Before the count: the first request with this key may have filled the dream.
             if any(each["key"] == scoped for each in found.get("keys", [])):
@@ -253,14 +253,14 @@ class Dreams:
 
     async def _read(self, ids: set[ObjectId]) -> dict[ObjectId, Dream]:
         match: Document = {"_id": {"$in": list(ids)}, "deleted": {"$ne": True}}
-        with answering():
+        with translate_errors():
             documents = await self._dreams.find(match).to_list(len(ids))
         return {document["_id"]: Dream.from_document(document) for document in documents}
 
     async def _write(self, match: Document, update: Any, **options: Any) -> Dream | None:
         """One atomic update and its notice; None when nothing matched."""
         async with self._turns.of(str(match["_id"])):
-            with answering():
+            with translate_errors():
                 document = await self._dreams.find_one_and_update(
                     match, update, return_document=ReturnDocument.AFTER, **options
                 )
@@ -272,7 +272,7 @@ class Dreams:
         return dream
 
     @staticmethod
-    def _image_document(number: int, upload: Upload, length: int) -> Document:
+    def _image_document(number: int, upload: StagedUpload, length: int) -> Document:
         return {
             "id": number,
             "position": min(upload.position, length),

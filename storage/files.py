@@ -3,14 +3,15 @@
 It must not know dreams: whoever puts a file keeps its key, and the key says in which storage the file is.
 """
 
+import re
 import secrets
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
-from config import Storage
-from storage.local import DAY, LocalFiles
+CHUNK = 256 * 1024  # bytes of a file that are read at once
+KEY = re.compile(r"[a-z0-9][a-z0-9_-]*(/[a-z0-9_-]+)*(\.[a-z0-9]+)?")
+NO_FILE = "There is no such file."
 
 # What the keys of each storage begin with. Those on disk have no mark: they were there first.
 MARKS = {"local": "", "oss": "oss/"}
@@ -100,17 +101,3 @@ class StoredFiles:
     def _at(self, key: str) -> tuple[Files, str]:
         name = self.store_of(key)
         return self.stores[name], key.removeprefix(MARKS[name])
-
-
-@asynccontextmanager
-async def open_files(settings: Storage, local: LocalFiles) -> AsyncIterator[StoredFiles]:
-    """Every storage that is set up, for as long as this is entered. Entering raises what `OssFiles` does."""
-    if not settings.has_oss:
-        yield StoredFiles({"local": local}, new="local", life=2 * DAY)
-        return
-    # Here and not above: oss2 brings half a second and 20 MB that who stores on disk need not spend.
-    from storage.oss import OssFiles
-
-    async with OssFiles(settings) as oss:
-        life = max(2 * DAY, settings.address_life)
-        yield StoredFiles({"local": local, "oss": oss}, new=settings.backend, life=life, origins=oss.origins)

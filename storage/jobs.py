@@ -13,9 +13,9 @@ from motor.motor_asyncio import AsyncIOMotorCollection
 from pymongo import ASCENDING, ReturnDocument
 
 from storage.dreams import KEY_LIFE, Changed
+from storage.locks import KeyedLock
 from storage.model import LEASED, TRIES, Dream, Image, Job, State, milliseconds, move, next_pause
-from storage.mongo import Database, Document, answering
-from storage.turns import Turns
+from storage.mongo import Database, Document, translate_errors
 
 LEASE = timedelta(minutes=5)  # renewed while a job is in hand, so it need not cover the longest one
 # A clock that jumped back must not leave an image waiting for hours: a pause this far ahead is no pause of ours.
@@ -30,7 +30,7 @@ class Jobs:
         database: Database,
         *,
         changed: Changed,
-        turns: Turns,
+        turns: KeyedLock,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._dreams: AsyncIOMotorCollection[Document] = database["dreams"]
@@ -39,7 +39,7 @@ class Jobs:
         self._clock = clock
 
     async def indexes(self) -> None:
-        with answering():
+        with translate_errors():
             # The trailing _id lets claim() take an owner's oldest dream without sorting.
             await self._dreams.create_index([("images.state", ASCENDING), ("owner", ASCENDING), ("_id", ASCENDING)])
             await self._dreams.create_index([("owner", ASCENDING), ("images.sha256", ASCENDING)])
@@ -49,7 +49,7 @@ class Jobs:
 
     async def owners_waiting(self) -> list[str]:
         """Whose images are queued."""
-        with answering():
+        with translate_errors():
             return [str(owner) for owner in await self._dreams.distinct("owner", {"images.state": State.QUEUED})]
 
     async def claim(self, owner: str, server: str) -> Job | None:
@@ -59,7 +59,7 @@ class Jobs:
             "state": State.QUEUED,
             "$or": [{"not_before": None}, {"not_before": {"$lte": now}}, {"not_before": {"$gt": now + MAX_PAUSE}}],
         }
-        with answering():
+        with translate_errors():
             document = await self._dreams.find_one_and_update(
                 {"owner": ObjectId(owner), "deleted": {"$ne": True}, "images": {"$elemMatch": due}},
                 {
@@ -97,7 +97,7 @@ class Jobs:
 
     async def renew(self, job: Job) -> bool:
         """Keep the lease while the storage is slow; not a change of the dream."""
-        with answering():
+        with translate_errors():
             result = await self._dreams.update_one(_held(job), {"$set": {"images.$.lease_until": self._now() + LEASE}})
         return result.matched_count == 1
 
@@ -113,18 +113,18 @@ class Jobs:
         fields = {"attempt": image.attempt + 1, "tries_left": image.tries_left - 1}
         return await self._move("release", job, _NO_LEASE | fields | {"not_before": self._now() + pause}, lets_go=True)
 
-    async def hand_back(self, job: Job) -> Job | None:
+    async def release(self, job: Job) -> Job | None:
         """Back in line at once, the try not counted: we stop, and nothing was wrong with the image."""
         return await self._move("release", job, _NO_LEASE | {"not_before": None}, lets_go=True)
 
-    async def abandoned(self, server: str | None = None) -> list[Job]:
+    async def expired(self, server: str | None = None) -> list[Job]:
         """Jobs under a lease that has run out; with `server`, also every job that an earlier run of it left."""
         now = self._now()
         over: Document = {"state": {"$in": sorted(LEASED)}, "lease_until": {"$lt": now}}
         left: Document = {"state": {"$in": sorted(LEASED)}, "lease_owner": {"$regex": f"^{re.escape(server or '')}/"}}
         either = [over, left] if server else [over]
         match = {"$or": [{"images": {"$elemMatch": each}} for each in either], "deleted": {"$ne": True}}
-        with answering():
+        with translate_errors():
             documents = await self._dreams.find(match).to_list(None)
         return [
             Job(dream, image)
@@ -140,7 +140,7 @@ class Jobs:
         """A completed image of the same bytes, by the same owner and recipe."""
         equal = {"sha256": image.sha256, "state": State.COMPLETED, "recipe": recipe}
         match = {"owner": ObjectId(owner), "deleted": {"$ne": True}, "images": {"$elemMatch": equal}}
-        with answering():
+        with translate_errors():
             document = await self._dreams.find_one(match, {"images": True})
         for each in document["images"] if document else ():
             if all(each.get(name) == value for name, value in equal.items()):
@@ -154,7 +154,7 @@ class Jobs:
             "deleted": {"$ne": True},
             "images": {"$elemMatch": {"sha256": image.sha256, "folder": image.folder}},
         }
-        with answering():
+        with translate_errors():
             return await self._dreams.find_one(match, {"_id": True}) is not None
 
     async def retry(self, dream: Dream, image: Image) -> Dream | None:
@@ -167,13 +167,13 @@ class Jobs:
         """Does any image have its files where the keys begin so, or had, with the files still to be removed?"""
         there = {"$regex": f"^{re.escape(beginning)}"}
         either = [{"images.folder": there}, {"trash.folder": there}]
-        with answering():
+        with translate_errors():
             return await self._dreams.find_one({"$or": either}, {"_id": True}) is not None
 
     async def named(self, folders: Iterable[str]) -> set[str]:
         """Those of the folders that any image has its files in, or had, with the files still to be removed."""
         wanted = {"$in": list(folders)}
-        with answering():
+        with translate_errors():
             living = await self._dreams.find({"images.folder": wanted}, {"images.folder": True}).to_list(None)
             let_go = await self._dreams.find({"trash.folder": wanted}, {"trash.folder": True}).to_list(None)
         found = [image for document in living for image in document["images"]]
@@ -191,7 +191,7 @@ class Jobs:
             {"$match": {f"images.{name}": value for name, value in match.items()}},
             {"$group": {"_id": {"owner": "$owner", "folder": "$images.folder"}, "image": {"$first": "$images"}}},
         ]
-        with answering():
+        with translate_errors():
             async for each in self._dreams.aggregate(stages, allowDiskUse=True):
                 yield str(each["_id"]["owner"]), Image.from_document(each["image"])
 
@@ -208,7 +208,7 @@ class Jobs:
             "images": {"$elemMatch": _complete_in(image.folder)},
         }
         while True:
-            with answering():
+            with translate_errors():
                 document = await self._dreams.find_one(match)
                 if document is None:
                     return count
@@ -236,7 +236,7 @@ class Jobs:
         now = self._now()
         due: Document = {"$elemMatch": {"$or": [{"until": None}, {"until": {"$lte": now}}]}}
         either: list[Document] = [{"deleted": True}, {"trash": due}, {"trash": {"$in": [None, []]}}]
-        with answering():
+        with translate_errors():
             documents = await self._dreams.find({"sweep": True, "$or": either}).to_list(None)
         for document in documents:
             dream = Dream.from_document(document)
@@ -251,7 +251,7 @@ class Jobs:
     async def swept(self, dream: Dream, images: list[Image]) -> None:
         """The files of `images` are gone. Of a deleted dream its Idempotency-Keys stay for their day, nothing else."""
         this = {"_id": ObjectId(dream.id)}
-        with answering():
+        with translate_errors():
             if dream.deleted:
                 result = await self._dreams.delete_one(this | {"keys": {"$in": [None, []]}})
                 if result.deleted_count == 0:
@@ -269,7 +269,7 @@ class Jobs:
 
     async def staged(self) -> set[str]:
         """Every upload in staging that an image still needs."""
-        with answering():
+        with translate_errors():
             return {name for name in await self._dreams.distinct("images.staged") if name is not None}
 
     # ---- inside
@@ -292,7 +292,7 @@ class Jobs:
         if "$push" in update:
             update["$set"]["sweep"] = True
         async with self._turns.of(job.dream.id):
-            with answering():
+            with translate_errors():
                 document = await self._dreams.find_one_and_update(
                     _held(job), update, return_document=ReturnDocument.AFTER
                 )

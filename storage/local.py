@@ -9,7 +9,6 @@ import errno
 import hashlib
 import hmac
 import os
-import re
 import secrets
 import shutil
 import stat
@@ -21,15 +20,12 @@ from urllib.parse import quote
 
 import aiofiles
 
-from storage.batches import Batches
-from storage.errors import NoSpace, NotFound, Unavailable
+from storage.coalescer import Coalescer
+from storage.disk import ABSENT, sync, to_storage_error
+from storage.errors import NotFound
+from storage.files import CHUNK, KEY, NO_FILE
 
 DAY = 86_400
-CHUNK = 256 * 1024
-KEY = re.compile(r"[a-z0-9][a-z0-9_-]*(/[a-z0-9_-]+)*(\.[a-z0-9]+)?")
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of the disk, the user's share of it, or `ulimit -f`
-ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
-NO_FILE = "There is no such file."
 
 
 class LocalFiles:
@@ -43,14 +39,14 @@ class LocalFiles:
         self._folder = folder
         self._secret = secret
         self._clock = clock
-        self._puts: Batches[tuple[Path, Path], OSError | None] = Batches(
+        self._puts: Coalescer[tuple[Path, Path], OSError | None] = Coalescer(
             lambda files: asyncio.to_thread(self._put_all, files)
         )
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     async def put(self, key: str, path: Path, content_type: str) -> None:
         if (error := await self._puts.get((self.path(key), path))) is not None:
-            raise _translated(error) from error
+            raise to_storage_error(error) from error
 
     def url(self, key: str) -> str:
         ends = str((int(self._clock()) // DAY + 2) * DAY)
@@ -61,7 +57,7 @@ class LocalFiles:
         try:
             await asyncio.to_thread(self._delete, paths)
         except OSError as error:
-            raise _translated(error) from error
+            raise to_storage_error(error) from error
 
     async def open(self, key: str) -> AsyncIterator[bytes]:
         async for chunk in self.read(key, 0, None):
@@ -76,14 +72,14 @@ class LocalFiles:
                     yield chunk
                     length = None if length is None else length - len(chunk)
         except OSError as error:
-            raise NotFound(NO_FILE) if error.errno in ABSENT else _translated(error) from error
+            raise NotFound(NO_FILE) if error.errno in ABSENT else to_storage_error(error) from error
 
     async def check(self) -> None:
         """Writes, reads back and removes a few bytes."""
         try:
             await asyncio.to_thread(self._check)
         except OSError as error:
-            raise _translated(error) from error
+            raise to_storage_error(error) from error
 
     async def scan(self) -> AsyncIterator[tuple[str, float]]:
         try:
@@ -91,7 +87,7 @@ class LocalFiles:
                 for found in await asyncio.to_thread(self._found, folder):
                     yield found
         except OSError as error:
-            raise _translated(error) from error
+            raise to_storage_error(error) from error
 
     # ---- for the handler that serves the addresses
 
@@ -106,7 +102,7 @@ class LocalFiles:
         try:
             found = await asyncio.to_thread(self.path(key).stat)
         except OSError as error:
-            raise NotFound(NO_FILE) if error.errno in ABSENT else _translated(error) from error
+            raise NotFound(NO_FILE) if error.errno in ABSENT else to_storage_error(error) from error
         if not stat.S_ISREG(found.st_mode):
             raise NotFound(NO_FILE)
         return found.st_size
@@ -207,18 +203,3 @@ class LocalFiles:
                 raise OSError(errno.EIO, "what was written is not what is read")
         finally:
             probe.unlink(missing_ok=True)
-
-
-def sync(path: Path) -> None:
-    """fsync of a file or a folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _translated(error: OSError) -> Exception:
-    if error.errno in FULL:
-        return NoSpace("There is no room left on the server's disk.")
-    return Unavailable(f"The folder of the pictures cannot be used: {error.strerror}.")

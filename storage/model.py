@@ -16,6 +16,7 @@ From outside the first three are `processing`. State, attempt and lease together
 back under another one comes too late and changes nothing.
 """
 
+import unicodedata
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
 from enum import StrEnum
@@ -96,7 +97,7 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
+class StagedUpload:
     """An upload that lies durable in staging, before and while it is processed."""
 
     staged: str  # its name in staging
@@ -264,6 +265,11 @@ class User:
     id: str
     username: str
     created_at: datetime
+
+
+def same_name(username: str) -> str:
+    """The form that all spellings of one user name share, without differences of case, width and composition."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", username).casefold())
 
 
 def next_pause(image: Image, code: str) -> timedelta | None:

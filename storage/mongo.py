@@ -20,6 +20,7 @@ from pymongo.errors import (
     WTimeoutError,
 )
 
+from storage.disk import NO_ROOM
 from storage.errors import NoSpace, Unavailable
 
 Document = dict[str, Any]
@@ -36,7 +37,7 @@ log = logging.getLogger("dreamlog.mongo")
 
 
 @contextmanager
-def answering() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Around calls of the driver: a database that is away becomes `Unavailable`, a full disk `NoSpace`."""
     try:
         yield
@@ -45,7 +46,7 @@ def answering() -> Iterator[None]:
         raise Unavailable("The database does not answer just now. Try again in a moment.") from error
     except OperationFailure as error:
         if error.code == OUT_OF_DISK_SPACE:
-            raise NoSpace("There is no room left on the server's disk.") from error
+            raise NoSpace(NO_ROOM) from error
         if error.code in REFUSED:
             # Without its cause, which names the user.
             raise Unavailable("The database refuses the name or the password in mongodb.uri.") from None
@@ -82,7 +83,7 @@ class Mongo:
     async def try_out(self) -> str:
         """Writes, reads and removes a document, durably; the version of MongoDB that did. Raises what others do."""
         tried = self.database["checks"]
-        with answering():
+        with translate_errors():
             written = await tried.insert_one({})
             if await tried.find_one({"_id": written.inserted_id}) is None:
                 raise Unavailable("The database does not find what was just written.")

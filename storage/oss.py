@@ -29,8 +29,8 @@ from oss2.models import PartInfo
 from config import Storage
 from storage import presign
 from storage.errors import Error, NotFound
-from storage.local import CHUNK, KEY, NO_FILE
-from storage.oss_errors import can_pass, meaning
+from storage.files import CHUNK, KEY, NO_FILE
+from storage.oss_errors import is_retryable, to_storage_error
 from storage.presign import Credentials
 
 T = TypeVar("T")
@@ -114,7 +114,7 @@ class OssFiles:
         try:
             found = path.stat()
         except OSError as error:
-            raise meaning(error, self._clock()) from error
+            raise to_storage_error(error, self._clock()) from error
         if found.st_size > self._settings.part_size:
             await self._put_parts(name, path, (found.st_size, found.st_mtime_ns), headers)
         else:
@@ -252,8 +252,8 @@ class OssFiles:
             try:
                 return await self._in_thread(lambda: step(self._bucket()))
             except (OssError, requests.RequestException, OSError) as error:
-                if pause is None or not can_pass(error):
-                    raise meaning(error, self._clock()) from error
+                if pause is None or not is_retryable(error):
+                    raise to_storage_error(error, self._clock()) from error
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))
         raise AssertionError("the last try returns or raises")
 
@@ -297,7 +297,7 @@ class OssFiles:
         try:
             taken = await self._in_thread(self._provider.get_credentials)
         except OssError as error:
-            raise meaning(error, self._clock()) from error
+            raise to_storage_error(error, self._clock()) from error
         self._credentials = Credentials(
             taken.get_access_key_id(), taken.get_access_key_secret(), taken.get_security_token() or ""
         )

@@ -9,7 +9,7 @@ import requests
 from oss2.exceptions import ClientError, OssError, RequestError, ServerError
 
 from storage.errors import Error, NotFound, Refused, Unavailable
-from storage.local import NO_FILE
+from storage.files import NO_FILE
 
 PASSING = {"RequestTimeout", "InvalidDigest"}  # the latter: what arrived is not what was sent
 ABSENT = {"NoSuchKey", "NoSuchUpload", "InvalidObjectName"}
@@ -24,7 +24,7 @@ REFUSALS = {
 }
 
 
-def can_pass(error: Exception) -> bool:
+def is_retryable(error: Exception) -> bool:
     """Is it worth trying again in a moment?"""
     match error:
         case ServerError():
@@ -35,14 +35,14 @@ def can_pass(error: Exception) -> bool:
             return False
 
 
-def meaning(error: Exception, now: float) -> Error:
+def to_storage_error(error: Exception, now: float) -> Error:
     """One of ours, to be raised; `now` (Unix s) is this machine's clock."""
     match error:
         case ServerError(code="RequestTimeTooSkewed"):
             return Refused(f"The clock of this machine is {_off(error, now)}: set it, best by NTP.")
         case ServerError() if error.code in ABSENT or (error.status == 404 and not error.code):
             return NotFound(NO_FILE)
-        case ServerError() if can_pass(error):
+        case ServerError() if is_retryable(error):
             return Unavailable(f"The pictures' storage, OSS, answers {error.status} just now.")
         case ServerError() if error.details.get("Endpoint"):
             return Refused(f"The bucket is not at storage.endpoint, but at {error.details['Endpoint']}.")

@@ -16,14 +16,13 @@ from os import fsync
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
+from storage.disk import FULL, NO_ROOM, sync
 from storage.errors import NoSpace
-from storage.local import FULL, sync
 
 T = TypeVar("T")
 
 RESERVE = 64 * 1024 * 1024  # bytes of disk that uploads leave to the database and to the variants
 WRITE_SIZE = 1024 * 1024  # bytes gathered before they are written, because each write is a hop to a thread
-NO_ROOM = "There is no room left on the server's disk."
 
 
 class Part:

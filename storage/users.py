@@ -9,7 +9,6 @@ The document of a session is a family of refresh tokens, of which only the newes
   revoked_at   since when it is signed out; null while it is not
 """
 
-import unicodedata
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -19,8 +18,8 @@ from pymongo import ASCENDING, ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from storage.errors import Conflict
-from storage.model import User
-from storage.mongo import Database, Document, answering
+from storage.model import User, same_name
+from storage.mongo import Database, Document, translate_errors
 
 
 class Users:
@@ -32,7 +31,7 @@ class Users:
         self._clock = clock
 
     async def indexes(self) -> None:
-        with answering():
+        with translate_errors():
             await self._users.create_index([("name", ASCENDING)], unique=True)
             await self._sessions.create_index([("user", ASCENDING)])
             await self._sessions.create_index([("revoked_at", ASCENDING)])
@@ -49,7 +48,7 @@ class Users:
             "created_at": self._now(),
         }
         try:
-            with answering():
+            with translate_errors():
                 await self._users.insert_one(document)
         except DuplicateKeyError as error:
             raise Conflict("This user name is taken.") from error
@@ -57,25 +56,25 @@ class Users:
 
     async def find(self, username: str) -> tuple[User, str] | None:
         """The account of that name, however it is written, and its password's hash."""
-        with answering():
+        with translate_errors():
             document = await self._users.find_one({"name": same_name(username)})
         return (_user(document), document["password_hash"]) if document else None
 
     async def get(self, user: str) -> User | None:
-        with answering():
+        with translate_errors():
             document = await self._users.find_one({"_id": ObjectId(user)}, {"password_hash": False})
         return _user(document) if document else None
 
     async def rehash(self, user: str, old: str, new: str) -> None:
         """`new` replaces `old`, unless the password has changed since `old` was read."""
-        with answering():
+        with translate_errors():
             await self._users.update_one(
                 {"_id": ObjectId(user), "password_hash": old}, {"$set": {"password_hash": new}}
             )
 
     async def delete(self, user: str) -> None:
         """Only the account: `revoke_all` ends its sessions, and `recently_revoked` must still find them."""
-        with answering():
+        with translate_errors():
             await self._users.delete_one({"_id": ObjectId(user)})
 
     # ---- sessions
@@ -89,7 +88,7 @@ class Users:
             "expires_at": expires_at,
             "revoked_at": None,
         }
-        with answering():
+        with translate_errors():
             await self._sessions.insert_one(document)
         return str(document["_id"])
 
@@ -106,7 +105,7 @@ class Users:
             "expires_at": {"$cond": [newest, expires_at, "$expires_at"]},
             "revoked_at": {"$cond": [newest, None, self._now()]},
         }
-        with answering():
+        with translate_errors():
             before = await self._sessions.find_one_and_update(
                 {"_id": ObjectId(session), "revoked_at": None},
                 [{"$set": move}],
@@ -129,22 +128,17 @@ class Users:
     # ---- inside
 
     async def _revoke(self, match: Document) -> None:
-        with answering():
+        with translate_errors():
             await self._sessions.update_many({**match, "revoked_at": None}, {"$set": {"revoked_at": self._now()}})
 
     async def _ids(self, match: Document) -> list[str]:
-        with answering():
+        with translate_errors():
             return [str(each["_id"]) async for each in self._sessions.find(match, {"_id": True})]
 
     def _now(self) -> datetime:
         """The time as MongoDB keeps it, in whole milliseconds: what is returned equals what is read later."""
         now = self._clock()
         return now.replace(microsecond=now.microsecond // 1000 * 1000)
-
-
-def same_name(username: str) -> str:
-    """What two spellings of one name have in common: case, width and composition are no difference."""
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", username).casefold())
 
 
 def _user(document: Document) -> User:

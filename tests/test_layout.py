@@ -37,12 +37,12 @@ JOURNEYS = {
     "processing/janitor.py": "test_uploads.py",  # nothing is left behind
     "processing/checks.py": "test_commands.py",  # each part tried, and each failure named
     "processing/mover.py": "test_commands.py",  # beside a running server, killed and gone on
-    "storage/opened.py": "test_commands.py",  # with a server and without
+    "storage/resources.py": "test_commands.py",  # with a server and without
 }
 # The sentences are tested where they are said.
 ELSEWHERE = {"storage/oss_errors.py": "storage/test_oss.py"}
 # What is loaded only by who uses it: the reason stands there.
-LATE = {"storage/files.py": ["storage.oss"]}
+LATE = {"storage/resources.py": ["storage.oss"]}
 
 
 def modules() -> list[str]:

@@ -147,7 +147,7 @@ async def test_pictures_move_while_the_server_serves_them(data: Path) -> None:
 
 @pytest.mark.gen_test
 async def test_a_killed_move_goes_on(data: Path) -> None:
-    """kill -9 in the middle: every picture is readable; the next run, and no other beside it, moves the rest."""
+    """kill -9 in the middle: every picture is readable; the next run, and no other at the same time, moves the rest."""
     with OssServer() as oss:
         async with Server(data, **oss.settings(backend="local")) as server, Api(server.url) as api:
             await api.sign_up()

@@ -18,8 +18,8 @@ from tornado.ioloop import IOLoop
 from storage.dreams import Dreams
 from storage.files import Files
 from storage.jobs import Jobs
-from storage.model import Dream, Image, Upload
-from storage.turns import Turns
+from storage.locks import KeyedLock
+from storage.model import Dream, Image, StagedUpload
 
 Database = AsyncIOMotorDatabase[dict[str, Any]]
 Told = list[tuple[Dream, Image | None]]
@@ -54,32 +54,32 @@ def told() -> Told:
 
 
 @pytest.fixture
-def turns() -> Turns:
+def turns() -> KeyedLock:
     """One for both, as in the server."""
-    return Turns()
+    return KeyedLock()
 
 
 @pytest.fixture
-def jobs(database: Database, clock: Clock, told: Told, turns: Turns, io_loop: IOLoop) -> Jobs:
+def jobs(database: Database, clock: Clock, told: Told, turns: KeyedLock, io_loop: IOLoop) -> Jobs:
     jobs = Jobs(database, turns=turns, changed=lambda dream, image: told.append((dream, image)), clock=clock)
     io_loop.run_sync(jobs.indexes)
     return jobs
 
 
 @pytest.fixture
-def dreams(database: Database, clock: Clock, told: Told, turns: Turns, io_loop: IOLoop) -> Dreams:
+def dreams(database: Database, clock: Clock, told: Told, turns: KeyedLock, io_loop: IOLoop) -> Dreams:
     dreams = Dreams(database, turns=turns, changed=lambda dream, image: told.append((dream, image)), clock=clock)
     io_loop.run_sync(dreams.indexes)
     return dreams
 
 
-def upload(position: int = 0, sha256: str = "") -> Upload:
+def upload(position: int = 0, sha256: str = "") -> StagedUpload:
     """One of its own each time."""
     number = next(_numbers)
-    return Upload(f"staged-{number}", sha256 or f"{number:064x}", 15_000_000, "jpeg", position)
+    return StagedUpload(f"staged-{number}", sha256 or f"{number:064x}", 15_000_000, "jpeg", position)
 
 
-def uploads(number: int) -> list[Upload]:
+def uploads(number: int) -> list[StagedUpload]:
     return [upload() for _ in range(number)]
 
 

@@ -13,9 +13,9 @@ from tornado.ioloop import IOLoop
 from storage.dreams import MOST_KEYS, Dreams, InvalidCursor
 from storage.errors import Conflict, NotFound, Unavailable
 from storage.jobs import Jobs
+from storage.locks import KeyedLock
 from storage.model import Draft, Dream, Image, State, Status
 from storage.mongo import Mongo
-from storage.turns import Turns
 from tests.storage.conftest import ADA, BOB, DAY, Clock, Database, Told, document, profiled, upload, uploads
 
 CHINA = timezone(timedelta(hours=8))
@@ -680,7 +680,7 @@ async def test_freeing_an_old_key_takes_no_new_one(dreams: Dreams, clock: Clock,
             database.delegate["dreams"].update_one({"_id": ObjectId(made.id)}, {"$set": {"keys": [fresh]}})
             return clock.now
 
-    slow = Dreams(database, turns=Turns(), changed=lambda *_: None, clock=Slow())
+    slow = Dreams(database, turns=KeyedLock(), changed=lambda *_: None, clock=Slow())
     assert await slow.first_result(ADA, None, "key") is None
     assert await dreams.first_result(ADA, None, "key") == made
 
@@ -784,7 +784,7 @@ async def test_a_write_that_fails_is_told_to_nobody(told: Told, monkeypatch: pyt
         told.append((dream, image))
 
     async with Mongo("mongodb://127.0.0.1:1", "away") as mongo:
-        away = Dreams(mongo.database, turns=Turns(), changed=changed)
+        away = Dreams(mongo.database, turns=KeyedLock(), changed=changed)
         results = await asyncio.gather(
             away.create(ADA, FULL, []),
             away.first_result(ADA, None, "key"),
@@ -813,7 +813,7 @@ async def test_indexes_may_be_made_again(dreams: Dreams, database: Database) -> 
 
 def test_the_real_clock_is_the_default(database: Database, io_loop: IOLoop) -> None:
     """In UTC."""
-    dreams = Dreams(database, turns=Turns(), changed=lambda *_: None)
+    dreams = Dreams(database, turns=KeyedLock(), changed=lambda *_: None)
     before = datetime.now(UTC) - timedelta(seconds=1)
     made = io_loop.run_sync(lambda: dreams.create(ADA, Draft(), []))
     assert made is not None

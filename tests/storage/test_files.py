@@ -12,10 +12,12 @@ from tornado.ioloop import IOLoop
 
 import config
 from config import Config
+from storage.data_folder import DataFolder
 from storage.errors import NotFound, Unavailable
-from storage.files import Files, StoredFiles, open_files
-from storage.local import CHUNK, LocalFiles
+from storage.files import CHUNK, Files, StoredFiles
+from storage.local import LocalFiles
 from storage.oss import OssFiles
+from storage.resources import open_files
 from tests.oss_server import OssServer
 from tests.storage.conftest import KEY, SECRET, a_file, content, read
 
@@ -198,11 +200,13 @@ def test_without_oss_nothing_of_it_is_loaded(tmp_path: Path, io_loop: IOLoop) ->
     """New folders have no mark, and there are no other hosts in addresses."""
 
     async def look() -> None:
-        async with open_files(configured(tmp_path).storage, LocalFiles(tmp_path / "media", secret=SECRET)) as files:
-            assert list(files.stores) == ["local"]
-            assert "/" not in files.new_folder()
-            assert files.new_folder() != files.new_folder()
-            assert files.origins == ()
+        settings = configured(tmp_path)
+        with DataFolder(settings) as data_folder:
+            async with open_files(settings, data_folder) as files:
+                assert list(files.stores) == ["local"]
+                assert "/" not in files.new_folder()
+                assert files.new_folder() != files.new_folder()
+                assert files.origins == ()
 
     io_loop.run_sync(look)
 
@@ -210,11 +214,10 @@ def test_without_oss_nothing_of_it_is_loaded(tmp_path: Path, io_loop: IOLoop) ->
 @pytest.mark.gen_test
 async def test_a_key_says_where_its_file_is(tmp_path: Path, picture: Path) -> None:
     """New files go where the settings say; both are read, listed and removed, whatever they say."""
-    local = LocalFiles(tmp_path / "media", secret=SECRET)
-    with OssServer() as oss:
+    with OssServer() as oss, DataFolder(configured(tmp_path)) as data_folder:
         for backend in ("oss", "local"):
             settings = configured(tmp_path, **oss.settings(backend=backend))
-            async with open_files(settings.storage, local) as files:
+            async with open_files(settings, data_folder) as files:
                 assert files.origins == (oss.endpoint,)
                 assert files.store_of(files.new_folder() + "/1.jpg") == backend
                 keys = [f"{files.new_folder(store)}/1.jpg" for store in ("local", "oss")]
@@ -230,13 +233,14 @@ async def test_a_key_says_where_its_file_is(tmp_path: Path, picture: Path) -> No
 
 
 @pytest.mark.gen_test
-async def test_who_stores_on_disk_does_not_wait_for_oss(tmp_path: Path) -> None:
-    """Only the storage for new files must answer."""
-    local = LocalFiles(tmp_path / "media", secret=SECRET)
+async def test_a_server_that_stores_on_disk_does_not_wait_for_oss(tmp_path: Path) -> None:
+    """`check` asks only the storage for new files."""
     with OssServer() as oss:
-        async with open_files(configured(tmp_path, **oss.settings(backend="local")).storage, local) as files:
-            oss.faults.gone = True
-            await files.check()
+        settings = configured(tmp_path, **oss.settings(backend="local"))
+        with DataFolder(settings) as data_folder:
+            async with open_files(settings, data_folder) as files:
+                oss.faults.gone = True
+                await files.check()
 
 
 def test_the_protocol_is_kept(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from bson import ObjectId
 from storage.dreams import Dreams
 from storage.errors import Unavailable
 from storage.jobs import LEASE, MAX_PAUSE, Jobs
+from storage.locks import KeyedLock
 from storage.model import FAILURES, PAUSES, Draft, Dream, IllegalMove, Image, Job, State, Status, Variant
 from storage.mongo import Mongo
-from storage.turns import Turns
 from tests.storage.conftest import ADA, BOB, Clock, Database, Told, document, profiled, upload, uploads
 
 HERE, THERE = "server-a", "server-b"
@@ -219,7 +219,7 @@ async def test_a_lease_is_renewed_while_it_is_held(dreams: Dreams, jobs: Jobs, c
         clock.now += LEASE - SECOND
         assert await jobs.renew(step)
         clock.now += LEASE - SECOND
-        assert await jobs.abandoned() == []
+        assert await jobs.expired() == []
         assert (await dreams.get(ADA, dream.id)).revision == before.revision
         assert told == []
     await jobs.complete(step)
@@ -241,8 +241,8 @@ async def every_late_report(jobs: Jobs, job: Job, told: Told, database: Database
         "failed while storing": jobs.fail(storing, "corrupt"),
         "to be tried again": jobs.fail(job, "crashed"),
         "to be stored again": jobs.fail(storing, "storage_unavailable"),
-        "handed back": jobs.hand_back(job),
-        "handed back while storing": jobs.hand_back(storing),
+        "handed back": jobs.release(job),
+        "handed back while storing": jobs.release(storing),
     }.items():
         assert await call is None, report
         assert await database["dreams"].find().to_list(None) == before, report
@@ -279,7 +279,7 @@ async def test_another_lease_of_the_same_attempt_changes_nothing(
     """A job that was handed back keeps its attempt; the lease tells whose it is now."""
     await made(dreams)
     late = await claimed(jobs)
-    await jobs.hand_back(late)
+    await jobs.release(late)
     await nothing_comes_of(jobs, late, told, database)
     second = await claimed(jobs)
     assert second.image.attempt == late.image.attempt
@@ -350,7 +350,7 @@ async def test_a_report_that_makes_no_sense_is_an_error(dreams: Dreams, jobs: Jo
     for call in (
         jobs.complete(job),
         jobs.fail(Job(dream, dream.images[0]), "corrupt"),
-        jobs.hand_back(Job(dream, dream.images[0])),
+        jobs.release(Job(dream, dream.images[0])),
         jobs.retry(job.dream, job.image),
     ):
         with pytest.raises(IllegalMove):
@@ -432,7 +432,7 @@ async def test_what_is_handed_back_is_in_line_at_once(dreams: Dreams, jobs: Jobs
     for _ in range(5):
         job = await claimed(jobs)
         told.clear()
-        back = await jobs.hand_back(job)
+        back = await jobs.release(job)
         assert back is not None
         assert (back.image.state, back.image.attempt, back.image.tries_left) == (State.QUEUED, 1, 3)
         assert (back.image.lease_owner, back.image.lease_until) == (None, None)
@@ -446,7 +446,7 @@ async def test_what_is_handed_back_keeps_the_tries_it_had_used(dreams: Dreams, j
     await made(dreams)
     await jobs.fail(await claimed(jobs), "crashed")
     clock.now += PAUSES[0]
-    back = await jobs.hand_back(await claimed(jobs))
+    back = await jobs.release(await claimed(jobs))
     assert back is not None
     assert (back.image.attempt, back.image.tries_left) == (2, 2)
 
@@ -506,7 +506,7 @@ async def test_the_size_that_a_header_told_stays_until_rendering_knows(dreams: D
     assert (job.image.width, job.image.height) == (4032, 3024)
 
 
-# ---- abandoned
+# ---- expired leases
 
 
 def places(found: list[Job]) -> list[tuple[str, int]]:
@@ -519,15 +519,15 @@ async def test_a_start_takes_back_what_an_earlier_run_left(dreams: Dreams, jobs:
     dream = await made(dreams, 4)
     mine = [await claimed(jobs), await stored(jobs, await claimed(jobs))]
     await claimed(jobs, server=THERE)
-    assert await jobs.abandoned() == []
-    found = await jobs.abandoned(HERE)
+    assert await jobs.expired() == []
+    found = await jobs.expired(HERE)
     assert places(found) == [(dream.id, 1), (dream.id, 2)]
     assert [job.image.state for job in found] == [State.RENDERING, State.STORING]
     assert found[1].image.keys == mine[1].image.keys
-    assert places(await jobs.abandoned(THERE)) == [(dream.id, 3)]
+    assert places(await jobs.expired(THERE)) == [(dream.id, 3)]
     for job in found:
         assert await jobs.fail(job, "crashed") is not None
-    assert await jobs.abandoned(HERE) == []
+    assert await jobs.expired(HERE) == []
 
 
 @pytest.mark.gen_test
@@ -536,10 +536,10 @@ async def test_a_servers_name_is_no_pattern(dreams: Dreams, jobs: Jobs) -> None:
     await made(dreams, 4)
     for server in ("a.c", "a.cd", "abc", "a+c"):
         await claimed(jobs, server=server)
-    assert [job.image.id for job in await jobs.abandoned("a.c")] == [1]
-    assert [job.image.id for job in await jobs.abandoned("a+c")] == [4]
-    assert await jobs.abandoned("a") == []
-    assert await jobs.abandoned(".*") == []
+    assert [job.image.id for job in await jobs.expired("a.c")] == [1]
+    assert [job.image.id for job in await jobs.expired("a+c")] == [4]
+    assert await jobs.expired("a") == []
+    assert await jobs.expired(".*") == []
 
 
 @pytest.mark.gen_test
@@ -550,15 +550,15 @@ async def test_a_lease_that_runs_out_is_anyones_to_take_back(dreams: Dreams, job
     clock.now += SECOND
     await stored(jobs, await claimed(jobs, server=THERE))
     clock.now += LEASE - SECOND
-    assert await jobs.abandoned() == []
+    assert await jobs.expired() == []
     clock.now += timedelta(milliseconds=1)
-    [job] = await jobs.abandoned()
+    [job] = await jobs.expired()
     assert places([job]) == [(dream.id, 1)]
     back = await jobs.fail(job, "crashed")
     assert back is not None
     assert (back.image.state, back.image.attempt, back.image.tries_left) == (State.QUEUED, 2, 2)
     clock.now += SECOND
-    assert places(await jobs.abandoned()) == [(dream.id, 2)]
+    assert places(await jobs.expired()) == [(dream.id, 2)]
 
 
 @pytest.mark.gen_test
@@ -567,14 +567,14 @@ async def test_a_start_takes_back_although_the_clock_jumped_back(dreams: Dreams,
     await made(dreams)
     await claimed(jobs)
     clock.now -= timedelta(hours=1)
-    [job] = await jobs.abandoned(HERE)
+    [job] = await jobs.expired(HERE)
     await jobs.fail(job, "crashed")
     clock.now += PAUSES[0]
     assert (await claimed(jobs)).image.attempt == 2
 
 
 @pytest.mark.gen_test
-async def test_what_is_finished_or_gone_is_not_abandoned(dreams: Dreams, jobs: Jobs, clock: Clock) -> None:
+async def test_what_is_finished_or_gone_has_not_expired(dreams: Dreams, jobs: Jobs, clock: Clock) -> None:
     """Nor what waits in line."""
     await made(dreams, 2)
     await completed(jobs)
@@ -583,7 +583,7 @@ async def test_what_is_finished_or_gone_is_not_abandoned(dreams: Dreams, jobs: J
     await dreams.delete(ADA, (await claimed(jobs)).dream.id)
     await made(dreams)
     clock.now += timedelta(days=1)
-    assert await jobs.abandoned(HERE) == []
+    assert await jobs.expired(HERE) == []
 
 
 # ---- equal uploads
@@ -673,7 +673,7 @@ async def test_nothing_is_to_be_swept_of_a_dream_that_is_whole(dreams: Dreams, j
     dream = await made(dreams, 3)
     await completed(jobs)
     await failed(jobs)
-    await jobs.hand_back(await claimed(jobs))
+    await jobs.release(await claimed(jobs))
     await dreams.update(ADA, dream.id, {"title": "x"})
     assert await swept(jobs) == []
 
@@ -726,7 +726,7 @@ async def test_of_a_swept_dream_its_key_is_left_for_a_day(dreams: Dreams, jobs: 
     assert await swept(jobs) == []
     assert await jobs.staged() == set()
     assert await jobs.owners_waiting() == []
-    assert await jobs.abandoned(HERE) == []
+    assert await jobs.expired(HERE) == []
 
 
 @pytest.mark.gen_test
@@ -737,7 +737,7 @@ async def test_a_try_that_ends_while_storing_lets_go_of_its_files(
     """But not of the upload, which the next try needs; the image names no files any more."""
     dream = await made(dreams)
     named = await stored(jobs, await claimed(jobs))
-    done = await (jobs.hand_back(named) if end == "handed back" else jobs.fail(named, end))
+    done = await (jobs.release(named) if end == "handed back" else jobs.fail(named, end))
     assert done is not None
     assert (done.image.keys, done.image.folder, done.image.recipe) == ([], None, None)
     assert done.image.staged == dream.images[0].staged
@@ -756,9 +756,9 @@ async def test_what_is_let_go_of_during_a_round_is_left_for_the_next(
 ) -> None:
     """Also of the same image and attempt: a round forgets exactly what it has removed."""
     await made(dreams)
-    await jobs.hand_back(await stored(jobs, await claimed(jobs), "first"))
+    await jobs.release(await stored(jobs, await claimed(jobs), "first"))
     [(dream, images)] = await swept(jobs)
-    await jobs.hand_back(await stored(jobs, await claimed(jobs), "second"))
+    await jobs.release(await stored(jobs, await claimed(jobs), "second"))
     await jobs.swept(dream, images)
     [(dream, images)] = await swept(jobs)
     assert [image.folder for image in images] == ["second"]
@@ -788,7 +788,7 @@ async def test_a_round_that_was_cut_short_ends_next_time(
 async def test_a_round_twice_is_a_round_once(dreams: Dreams, jobs: Jobs) -> None:
     """After a crash it starts over."""
     await made(dreams)
-    await jobs.hand_back(await stored(jobs, await claimed(jobs)))
+    await jobs.release(await stored(jobs, await claimed(jobs)))
     await dreams.delete(ADA, (await made(dreams)).id)
     found = await swept(jobs)
     assert len(found) == 2
@@ -822,7 +822,7 @@ async def test_staged_names_each_upload_that_is_still_needed(dreams: Dreams, job
 async def test_every_move_raises_the_revision_by_one(dreams: Dreams, jobs: Jobs, clock: Clock, told: Told) -> None:
     """And is told once, in order, with the dream as it then was."""
     await made(dreams)
-    await jobs.hand_back(await stored(jobs, await claimed(jobs)))
+    await jobs.release(await stored(jobs, await claimed(jobs)))
     await jobs.fail(await claimed(jobs), "crashed")
     clock.now += PAUSES[0]
     done = await failed(jobs)
@@ -887,7 +887,7 @@ async def test_an_absent_database_is_unavailable(told: Told, monkeypatch: pytest
     job = Job(dream, dream.images[0])
     storing = replace(job, image=replace(job.image, state=State.STORING))
     async with Mongo("mongodb://127.0.0.1:1", "away") as mongo:
-        away = Jobs(mongo.database, turns=Turns(), changed=lambda dream, image: told.append((dream, image)))
+        away = Jobs(mongo.database, turns=KeyedLock(), changed=lambda dream, image: told.append((dream, image)))
         results = await asyncio.gather(
             away.indexes(),
             away.owners_waiting(),
@@ -896,8 +896,8 @@ async def test_an_absent_database_is_unavailable(told: Told, monkeypatch: pytest
             away.renew(job),
             away.complete(storing),
             away.fail(job, "crashed"),
-            away.hand_back(job),
-            away.abandoned(HERE),
+            away.release(job),
+            away.expired(HERE),
             away.equal_image(ADA, job.image, RECIPE),
             away.is_shared(ADA, job.image),
             away.retry(dream, replace(job.image, state=State.FAILED)),

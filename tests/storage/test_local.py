@@ -9,7 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from storage.errors import NoSpace, NotFound, Unavailable
-from storage.local import CHUNK, DAY, LocalFiles
+from storage.files import CHUNK
+from storage.local import DAY, LocalFiles
 from tests.storage.conftest import KEY, SECRET, SmallDisk, a_file, content, mode, read
 
 NOON = 1_764_000_000 // DAY * DAY + DAY / 2

@@ -11,7 +11,7 @@ from pymongo import errors as driver
 
 from storage import mongo
 from storage.errors import NoSpace, Unavailable
-from storage.mongo import Mongo, answering
+from storage.mongo import Mongo, translate_errors
 
 Database = AsyncIOMotorDatabase[dict[str, Any]]
 
@@ -32,7 +32,7 @@ ABSENT = "mongodb://127.0.0.1:1"
 )
 def test_a_database_that_does_not_answer_is_unavailable(failure: Exception) -> None:
     """In a sentence for people, without its address; the cause is kept for the log."""
-    with pytest.raises(Unavailable) as caught, answering():
+    with pytest.raises(Unavailable) as caught, translate_errors():
         raise failure
     assert str(caught.value) == "The database does not answer just now. Try again in a moment."
     assert caught.value.__cause__ is failure
@@ -41,14 +41,14 @@ def test_a_database_that_does_not_answer_is_unavailable(failure: Exception) -> N
 @pytest.mark.parametrize("code", [13, 18])
 def test_refused_credentials_are_said_plainly(code: int) -> None:
     """Without the cause, in which the driver names the user."""
-    with pytest.raises(Unavailable, match="refuses the name or the password") as caught, answering():
+    with pytest.raises(Unavailable, match="refuses the name or the password") as caught, translate_errors():
         raise driver.OperationFailure("Authentication failed for ada", code)
     assert caught.value.__cause__ is None
 
 
 def test_a_full_disk_is_no_space() -> None:
     """As mongod calls it."""
-    with pytest.raises(NoSpace, match="no room left"), answering():
+    with pytest.raises(NoSpace, match="no room left"), translate_errors():
         raise driver.OperationFailure("available disk space is less than required", 14031)
 
 
@@ -64,14 +64,14 @@ def test_a_full_disk_is_no_space() -> None:
 )
 def test_other_failures_are_left_alone(failure: BaseException) -> None:
     """They are somebody's to handle, or mistakes of ours."""
-    with pytest.raises(type(failure)) as caught, answering():
+    with pytest.raises(type(failure)) as caught, translate_errors():
         raise failure
     assert caught.value is failure
 
 
 def test_what_succeeds_is_left_alone() -> None:
     """Nothing to turn into anything."""
-    with answering():
+    with translate_errors():
         pass
 
 
@@ -82,11 +82,11 @@ async def test_an_absent_database_is_given_up_in_time() -> None:
         started = time.monotonic()
 
         async def ask() -> None:
-            with answering():
+            with translate_errors():
                 await absent.database["dreams"].find_one({})
 
         async def write() -> None:
-            with answering():
+            with translate_errors():
                 await absent.database["dreams"].insert_one({})
 
         results = await asyncio.gather(ask(), write(), absent.answers(), return_exceptions=True)
@@ -102,7 +102,7 @@ async def test_a_database_that_is_there_answers(mongodb_uri: str) -> None:
     """That it can take writes, which it then does."""
     async with Mongo(mongodb_uri, "test_answers") as present:
         assert await present.answers()
-        with answering():
+        with translate_errors():
             await present.database["dreams"].insert_one({"_id": 1})
             assert await present.database["dreams"].find_one() == {"_id": 1}
             await present.database.client.drop_database("test_answers")

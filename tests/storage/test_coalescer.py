@@ -1,19 +1,19 @@
-"""Reads that are asked for at the same time."""
+"""Calls that are made at the same time."""
 
 import asyncio
 
 import pytest
 
-from storage.batches import Batches
+from storage.coalescer import Coalescer
 
 
 class Source:
-    """Says what it was asked for, and answers when it is told to."""
+    """Records what it was asked for, and answers once `answers` is set."""
 
     def __init__(self) -> None:
         self.asked: list[set[str]] = []
         self.answers = asyncio.Event()
-        self.batches = Batches(self.read)
+        self.coalescer = Coalescer(self.read)
 
     async def read(self, keys: set[str]) -> dict[str, int]:
         self.asked.append(keys)
@@ -24,14 +24,14 @@ class Source:
 
 
 async def asking(source: Source, *keys: str) -> list[asyncio.Task[int | None]]:
-    tasks = [asyncio.create_task(source.batches.get(key)) for key in keys]
+    tasks = [asyncio.create_task(source.coalescer.get(key)) for key in keys]
     for _ in range(3):  # turns of the loop: the tasks ask, one of them begins to read, the reading waits
         await asyncio.sleep(0)
     return tasks
 
 
 @pytest.mark.gen_test
-async def test_who_asks_while_a_read_is_under_way_shares_the_next() -> None:
+async def test_calls_during_a_batch_share_the_next_one() -> None:
     """The first is read at once; the others wait for it, and are then read together, each key once."""
     source = Source()
     tasks = await asking(source, "a")
@@ -43,19 +43,19 @@ async def test_who_asks_while_a_read_is_under_way_shares_the_next() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_read_that_fails_fails_for_who_waited_for_it() -> None:
-    """And the next one is read again."""
+async def test_a_batch_that_fails_fails_for_its_callers() -> None:
+    """The next call reads again."""
     source = Source()
     source.answers.set()
     tasks = await asking(source, "broken", "a")
     found = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(each) for each in found] == [OSError, OSError]
-    assert await source.batches.get("a") == 2
+    assert await source.coalescer.get("a") == 2
 
 
 @pytest.mark.gen_test
-async def test_who_gives_up_does_not_end_the_read_of_others() -> None:
-    """Nor is anything said of a failure that nobody waits for any more."""
+async def test_a_cancelled_caller_does_not_cancel_the_batch() -> None:
+    """The other caller gets its value."""
     source = Source()
     one, other = await asking(source, "a", "b")
     one.cancel()

@@ -1,18 +1,18 @@
-"""Turns of writers."""
+"""KeyedLock of writers."""
 
 import asyncio
 
-from storage.turns import Turns
+from storage.locks import KeyedLock
 
 
-def test_writers_of_one_dream_take_turns_and_others_do_not_wait() -> None:
+def test_writers_of_one_dream_take_locks_and_others_do_not_wait() -> None:
     """The second of a dream waits for the first; another dream's goes at once; nothing is kept afterwards."""
 
     async def main() -> None:
-        turns, order, free = Turns(), [], asyncio.Event()
+        locks, order, free = KeyedLock(), [], asyncio.Event()
 
         async def write(dream_id: str, name: str, wait: bool) -> None:
-            async with turns.of(dream_id):
+            async with locks.of(dream_id):
                 order.append(f"{name} begins")
                 if wait:
                     await free.wait()
@@ -27,6 +27,6 @@ def test_writers_of_one_dream_take_turns_and_others_do_not_wait() -> None:
         await asyncio.gather(first, second)
         assert order[3:] == ["first ends", "second begins", "second ends"]
         del first, second, other
-        assert len(turns) == 0
+        assert len(locks) == 0
 
     asyncio.run(main())
