@@ -1,7 +1,6 @@
 """Dreamlog: builds the parts in order, wires them, serves, and drains. The one place that knows everything."""
 
 import asyncio
-import ctypes
 import gc
 import logging
 import os
@@ -9,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from handlers.routes import Parts, routes
 from handlers.subscribers import Subscribers
 from handlers.tokens import IN_THE_MAKING, Tokens
 from handlers.views import UrlFor, UrlForHost
+from linux import return_large_buffers
 from processing.checks import run_checks
 from processing.janitor import Janitor, orphans
 from processing.mover import Mover, exclusive_lock
@@ -224,15 +224,6 @@ def absolute_urls(url: Callable[[str], str]) -> UrlForHost:
         return url_for
 
     return url_for_host
-
-
-def return_large_buffers() -> None:
-    """What is allocated in one large piece goes back to the system once it is free. By default glibc learns from the
-    first such piece to keep them: each thread that ever hashed a password would keep the hash's 19 MB."""
-    with suppress(OSError, AttributeError):  # not glibc
-        libc = ctypes.CDLL(None)
-        libc.mallopt(-3, 1 << 20)  # M_MMAP_THRESHOLD
-        libc.mallopt(-1, 64 << 20)  # M_TRIM_THRESHOLD, which else would be 128 KB from now on
 
 
 def collect_seldom() -> None:

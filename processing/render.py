@@ -4,27 +4,15 @@ Runs in a process of its own, and must not know anything of the server: hostile 
 """
 
 import base64
-import ctypes
 import errno
 import io
 import math
-import multiprocessing
 import os
-import platform
-import resource
-import signal
-import struct
-import sys
-import threading
-import time
-import warnings
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import pillow_heif
 from PIL import Image, ImageCms, ImageFile, ImageSequence, UnidentifiedImageError
 
 from processing import formats
@@ -40,11 +28,6 @@ RENDER_VERSION = 2  # raise it when the output for the same input changes
 CLOSE = 0.92
 ANIMATION_PIXELS = 1_000_000_000  # of all frames together: about ten seconds of decoding
 KEPT_PIXELS = 150_000_000  # of all frames as they wait for the encoder, 4 bytes each; larger animations get smaller
-NICENESS = 10  # a tenth of the CPU beside one other busy process, all of it when there is none
-TURN = 50_000_000  # ns of CPU at a time, while nobody else wants it
-SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}  # numbers of the call, which C libraries have no name for yet
-REST = 5.0  # seconds without an image after which the memory that was kept for the next one is given back
-CPU_SECONDS = 5  # that an image may use beyond its wall time, in codecs that have threads
 EFFORT = {"jpeg": 0, "webp": 2, "avif": 1}  # beyond, each step costs more than its bytes are worth
 QUALITY = {"jpeg": 78, "webp": 85, "avif": 64}  # of equal sharpness to the eye (SSIMULACRA2 of about 79)
 EXTENSIONS = {"jpeg": "jpg", "webp": "webp", "avif": "avif"}
@@ -115,82 +98,8 @@ class _Rejection(Exception):
         self.code = code
 
 
-# ---- the process
-
-
-def start(memory: int) -> None:
-    """Prepare this process: `memory` is its address space in bytes, and it ends with its parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which then stops us
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    _give_way()
-    threading.Thread(target=_attend, name="rest, and end with the server", daemon=True).start()
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
-        with suppress(AttributeError):  # not glibc
-            # Keep freed memory: asking the kernel for each picture's buffers anew costs up to a fifth of the time.
-            libc.mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD, the largest that is accepted
-            libc.mallopt(-1, 512 << 20)  # M_TRIM_THRESHOLD
-    Image.core.set_blocks_max(16)  # type: ignore[attr-defined]  # the documented way is a variable of the environment
-    pillow_heif.register_heif_opener()
-    pillow_heif.options.DECODE_THREADS = 1
-    Image.MAX_IMAGE_PIXELS = None  # max_pixels is checked before anything is decoded
-    warnings.simplefilter("ignore")  # of Pillow, about files that are not ours to mend
-
-
-def _give_way() -> None:
-    """Answering people goes first: whoever wakes up beside this process need not wait for the end of its turn.
-
-    Since Linux 6.12 a process may say how long its turns should be, and one that wakes up with a shorter turn does not
-    wait for a longer one to end (`sched_runtime` of sched_setattr(2)). Its share of the CPU stays that of its niceness.
-    """
-    nice = os.nice(NICENESS)  # more than the server's own
-    number = SCHED_SETATTR.get(platform.machine())
-    if sys.platform == "linux" and number is not None:
-        # size, policy (0: the usual one), flags, niceness, priority, runtime, deadline and period in nanoseconds
-        attributes = struct.pack("=IIQiIQQQ", 48, 0, 0, nice, 0, TURN, 0, 0)
-        ctypes.CDLL(None).syscall(number, 0, attributes, 0)  # where it is refused, nothing is lost
-
-
-_ended = math.inf  # when the last image was done, on the steady clock; inf: one is rendered, or nothing is kept
-
-
-def _attend() -> None:
-    """Beside the images: give memory back in quiet times, and end with the server.
-
-    A killed server cannot stop us, and an executor's process would wait for it, and hold its pipes, for ever.
-    """
-    global _ended
-    server = multiprocessing.parent_process()
-    while server is not None and server.is_alive():
-        server.join(REST)
-        if time.monotonic() - _ended > REST:
-            _ended = math.inf
-            Image.core.clear_cache()  # type: ignore[attr-defined]
-            with suppress(OSError, AttributeError):  # not glibc
-                ctypes.CDLL(None).malloc_trim(0)
-    if server is not None:
-        os._exit(1)
-
-
-def ready() -> int:
-    """The process is up; its id."""
-    return os.getpid()
-
-
 def render(request: RenderRequest) -> Rendered | Rejected:
-    """Every variant of one picture, durable. A picture that cannot be rendered is `Rejected`, never an exception.
-
-    The timer's default action kills this process, also inside C code that never returns to Python.
-    """
-    global _ended
-    _ended = math.inf
-    signal.setitimer(signal.ITIMER_REAL, request.time_limit)
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    limit = math.ceil(time.process_time() + request.time_limit + CPU_SECONDS)
-    resource.setrlimit(resource.RLIMIT_CPU, (limit, hard))
+    """Every variant of one picture, durable. A picture that cannot be rendered is `Rejected`, never an exception."""
     try:
         return _render(request)
     except _Rejection as rejection:
@@ -202,13 +111,6 @@ def render(request: RenderRequest) -> Rendered | Rejected:
         return Rejected(code, f"{type(error).__name__}: {os.strerror(error.errno) if error.errno else error}")
     except Exception as error:  # broken files were seen to raise SyntaxError, KeyError, IndexError, RuntimeError ...
         return Rejected("corrupt", type(error).__name__)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        resource.setrlimit(resource.RLIMIT_CPU, (hard, hard))
-        _ended = time.monotonic()
-
-
-# ---- the picture
 
 
 def _render(request: RenderRequest) -> Rendered:

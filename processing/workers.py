@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing.process import BaseProcess
 from typing import Self
 
-from processing import render
+from processing import child
 from processing.render import Rejected, Rendered, RenderRequest
 
 RECYCLE = 500  # images after which a process is replaced, against memory that libraries lose
@@ -25,7 +25,7 @@ GRACE = 10.0  # seconds after an image's own time limit, in which its timer shou
 START_TIMEOUT = 60.0
 PAUSES = (0.1, 0.5, 2.0, 5.0)  # seconds before a process that would not start is tried again; the last one stays
 # What a process runs, the executor's end of it included: loaded before the fork, it is there once for all of them.
-PRELOADED = ["processing.render", "concurrent.futures.process"]
+PRELOADED = ["processing.child", "concurrent.futures.process"]
 
 log = logging.getLogger("dreamlog.workers")
 
@@ -54,9 +54,9 @@ class Slot:
 
     async def start(self) -> None:
         self.images = 0
-        self._executor = ProcessPoolExecutor(1, self._context, render.start, (self._memory,))
+        self._executor = ProcessPoolExecutor(1, self._context, child.start, (self._memory,))
         with _main_hidden():
-            future = self._executor.submit(render.ready)
+            future = self._executor.submit(child.ready)
         async with asyncio.timeout(START_TIMEOUT):
             pid = await asyncio.wrap_future(future)
         self._process = next(child for child in multiprocessing.active_children() if child.pid == pid)
@@ -67,7 +67,7 @@ class Slot:
         self.images += 1
         try:
             async with asyncio.timeout(request.time_limit + GRACE):
-                return await asyncio.wrap_future(self._executor.submit(render.render, request))
+                return await asyncio.wrap_future(self._executor.submit(child.render, request))
         except TimeoutError:
             raise WorkerDied("timed_out", f"no answer within {request.time_limit + GRACE:.0f} s") from None
         except BrokenProcessPool:

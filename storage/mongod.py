@@ -4,7 +4,6 @@ It must not know what the database holds, nor who uses it: `uri` is all that oth
 """
 
 import asyncio
-import ctypes
 import fcntl
 import hashlib
 import importlib.util
@@ -14,9 +13,7 @@ import os
 import re
 import resource
 import shutil
-import signal
 import stat
-import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +22,8 @@ from urllib.parse import quote
 
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
 from pymongo.errors import OperationFailure, PyMongoError
+
+from linux import die_with_parent
 
 log = logging.getLogger("dreamlog.mongod")
 
@@ -51,10 +50,6 @@ FIRST_PAUSE, LAST_PAUSE = 0.1, 5.0  # s between restarts
 STEADY = 60  # s; who lived longer than this is restarted with the first pause again
 LOG_INTERVAL = 60  # s between looks at the size of its log
 LOG_LIMIT = 8_000_000  # bytes; measured: a start writes 40 000, then a few lines for each connection
-
-PR_SET_PDEATHSIG = 1
-# Loaded now: between fork and exec, loading could wait for a lock that another thread of the parent held.
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 HINTS = {
     "No space left": "The disk is full: make room.",
@@ -213,10 +208,7 @@ class Mongod:
 
         def in_child() -> None:
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold people's dreams
-            if _libc:
-                _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-                if os.getppid() != parent:  # killed just before: the signal will not come
-                    os._exit(1)
+            die_with_parent(parent)
 
         with self._log.open("ab") as output:  # appending, so that after a truncation it goes on at the new end
             self._process = await asyncio.create_subprocess_exec(

@@ -15,12 +15,12 @@ SIZES = (2048, 1024, 320)
 
 def dreamlog() -> Callable[[str, str], None]:
     sys.path.insert(0, str(Path(__file__).parents[2]))
-    from processing import render
+    from processing import child, render
 
-    render.start(3 << 30)
+    child.start(3 << 30)
 
     def run(source: str, folder: str) -> None:
-        done = render.render(render.RenderRequest(source, folder, "jpeg", 78, 0, 100_000_000, 600, 60.0))
+        done = child.render(render.RenderRequest(source, folder, "jpeg", 78, 0, 100_000_000, 600, 60.0))
         assert isinstance(done, render.Rendered), done
 
     return run

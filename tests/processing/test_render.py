@@ -1,10 +1,6 @@
 """What becomes of real pictures: upright, in their colours, without a trace of where they were taken."""
 
 import io
-import multiprocessing
-import signal
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +27,7 @@ MARKERS = (
 
 @pytest.fixture(autouse=True)
 def _opener(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What `start` does in a worker process, without its limits on this one."""
+    """The decoders as `processing.child.start` sets them up, without its limits on the tests' process."""
     pillow_heif.register_heif_opener()
     Image.init()
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
@@ -264,31 +260,3 @@ def test_limits_are_kept_before_anything_is_decoded(tmp_path: Path) -> None:
     ):
         (tmp_path / str(number)).mkdir()
         assert rejected(tmp_path / str(number), content, **more) == code, number
-
-
-def test_a_picture_that_needs_too_much_memory_says_so_and_the_worker_lives_on(tmp_path: Path) -> None:
-    """The address space of a worker is bounded; the next picture is rendered by the same process."""
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    with worker(memory=700_000_000) as pool:
-        pid = pool.submit(render.ready).result()
-        heavy = pool.submit(render.render, request(tmp_path / "a", photos.slow_png())).result()
-        assert isinstance(heavy, Rejected)
-        assert heavy.code == "out_of_memory", heavy
-        assert isinstance(pool.submit(render.render, request(tmp_path / "b", photos.small_jpeg(1))).result(), Rendered)
-        assert pool.submit(render.ready).result() == pid
-
-
-def test_a_picture_that_takes_too_long_ends_its_process(tmp_path: Path) -> None:
-    """By a timer's default action, which no C code can hold up."""
-    with worker() as pool:
-        pid = pool.submit(render.ready).result()
-        process = next(child for child in multiprocessing.active_children() if child.pid == pid)
-        with pytest.raises(BrokenProcessPool):
-            pool.submit(render.render, request(tmp_path, photos.slow_png(), time_limit=0.1)).result()
-        pool.shutdown()
-        assert process.exitcode == -signal.SIGALRM
-
-
-def worker(memory: int = 1_610_612_736) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(1, multiprocessing.get_context("forkserver"), render.start, (memory,))

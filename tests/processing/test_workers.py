@@ -1,18 +1,14 @@
 """Slots: a process that dies costs its own image and nothing else."""
 
 import asyncio
-import ctypes
 import os
-import platform
 import signal
-import struct
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from processing.render import NICENESS, TURN, Rejected, Rendered, RenderRequest
+from processing.render import Rejected, Rendered, RenderRequest
 from processing.workers import WorkerDied, Workers
 from tests import photos
 from tests.client import until
@@ -74,24 +70,6 @@ async def test_a_late_or_cancelled_image_frees_its_slot(tmp_path: Path) -> None:
         cancelled.cancel()
         await asyncio.gather(cancelled, return_exceptions=True)
         assert isinstance(await workers.render(request(tmp_path, "next", photos.small_jpeg(1))), Rendered)
-
-
-@pytest.mark.gen_test
-async def test_workers_give_way() -> None:
-    """A worker's share of a busy CPU is small, and where the kernel knows the length of turns, its turns are long."""
-    async with Workers(1, MEMORY) as workers:
-        (pid,) = workers.pids
-        assert os.getpriority(os.PRIO_PROCESS, pid) == min(os.getpriority(os.PRIO_PROCESS, 0) + NICENESS, 19)
-        if sys.platform == "linux" and tuple(map(int, platform.release().split(".")[:2])) >= (6, 12):
-            assert turn(pid) == TURN > turn(0)
-
-
-def turn(pid: int) -> int:
-    """Nanoseconds, by sched_getattr(2)."""
-    attributes = ctypes.create_string_buffer(48)
-    number = {"x86_64": 315, "aarch64": 275}[platform.machine()]
-    assert ctypes.CDLL(None, use_errno=True).syscall(number, pid, attributes, 48, 0) == 0, ctypes.get_errno()
-    return int(struct.unpack("=IIQiIQQQ", attributes.raw)[5])
 
 
 @pytest.mark.gen_test
