@@ -45,6 +45,7 @@ from storage.mongod import MongodFailed, MongodMissing
 from storage.resources import local_files, open_database, open_files
 from storage.staging import Staging
 from storage.users import Users
+from version import VERSION
 
 STORAGE_TIMEOUT = 5.0  # seconds that a storage may hold up the start
 WEBSOCKET_LIMIT = 256 * 1024  # bytes at which Tornado cuts a message off; websocket.max_message is refused politely
@@ -279,6 +280,7 @@ async def run(settings: Config) -> None:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(VERSION, prog_name="Dreamlog", message="%(prog)s %(version)s")
 def cli() -> None:
     """Dreamlog, a journal for dreams and their pictures."""
 

@@ -1,6 +1,8 @@
 """The house rules that can be checked by reading: who imports whom, what is tested where, what the documents name."""
 
 import ast
+import configparser
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +13,7 @@ from storage.model import FAILURES
 
 ROOT = Path(__file__).parents[1]
 # Each may import what stands left of it, and its own.
-ORDER = ["linux", "config", "storage", "processing", "handlers", "server"]
+ORDER = ["version", "linux", "config", "storage", "processing", "handlers", "server"]
 PURE = [
     "storage/model.py",
     "storage/errors.py",
@@ -47,9 +49,8 @@ LATE = {"storage/resources.py": ["storage.oss"]}
 
 
 def modules() -> list[str]:
-    packages = [path for name in ORDER[1:-1] for path in sorted((ROOT / name).glob("**/*.py"))]
-    alone = [ROOT / f"{name}.py" for name in ORDER if (ROOT / f"{name}.py").exists()]
-    return [str(path.relative_to(ROOT)) for path in [*alone, *packages]]
+    found = [path for name in ORDER for path in (ROOT / f"{name}.py", *sorted((ROOT / name).glob("**/*.py")))]
+    return [str(path.relative_to(ROOT)) for path in found if path.exists()]
 
 
 def files_of_tests() -> list[str]:
@@ -194,6 +195,20 @@ def test_each_test_reads_as_a_sentence(module: str) -> None:
             docstring = ast.get_docstring(each) or ""
             assert docstring.endswith((".", "!", "?", "`", '"')), each.name
             assert "\n" not in docstring, each.name
+
+
+def test_the_locks_are_up_to_date() -> None:
+    """Every library of requirements.in and setup.cfg stands in its lock, in that version; else run `make lock`."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", "utf-8")
+    pin = re.compile(r"^([A-Za-z0-9_.-]+)==([^\s;]+)", re.MULTILINE)
+    for wanted, lock in (
+        ((ROOT / "requirements.in").read_text("utf-8"), "requirements.txt"),
+        (setup["options.extras_require"]["test"], "tests/requirements.txt"),
+    ):
+        names = [{(name.lower().replace("_", "-"), version) for name, version in pin.findall(text)}
+                 for text in (wanted, (ROOT / lock).read_text("utf-8"))]  # fmt: skip
+        assert names[0] - names[1] == set(), lock
 
 
 @pytest.mark.parametrize("code", FAILURES)
