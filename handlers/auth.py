@@ -231,7 +231,7 @@ class Me(AuthHandler):
         user = await self.users.get(self.caller.user)
         if user is None:
             raise InvalidToken(SIGNED_OUT)
-        self.answer(200, {**views.user(user), "created_at": views.rfc3339(user.created_at)})
+        self.answer(200, views.account(user))
 
     async def delete(self) -> None:
         """First nobody may come in, then the dreams go, the account last: if that fails half-way, its owner can sign

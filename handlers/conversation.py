@@ -18,10 +18,21 @@ import msgspec
 
 from config import WebSocket
 from handlers import views
+from handlers.messages import (
+    MOST_DREAMS,
+    SENTENCES,
+    AuthenticateMessage,
+    ClientMessage,
+    HeartbeatMessage,
+    PingMessage,
+    PongMessage,
+    ServerMessage,
+    SubscribeMessage,
+    UnsubscribeMessage,
+    error_message,
+)
 from handlers.tokens import Caller, InvalidToken
-from handlers.views import Message
 
-MOST_DREAMS = 1000  # on one connection: each costs a heartbeat every 25 s
 MOST_BAD = 5
 WARNING = 60.0  # seconds before the token ends
 
@@ -46,56 +57,6 @@ ENDINGS: dict[str, tuple[int, bool]] = {
     "not_found": (4403, True),
 }
 
-# Said in an `error` and as the reason of a close, which may have 123 bytes: 41 Chinese characters.
-SENTENCES: dict[str, dict[str, str]] = {
-    "zh": {
-        "dream_deleted": "这个梦已被删除。",
-        "message_too_big": "消息过长。",
-        "restarting": "服务器正在重启，请稍后重新连接。",
-        "unavailable": "数据库暂时不可用，请稍后重新连接。",
-        "token_expired": "令牌已过期，请用新的令牌重新连接。",
-        "signed_out_elsewhere": "已在另一设备退出登录，请用新的令牌重新连接。",
-        "too_slow": "接收消息太慢。",
-        "no_pong": "没有及时回应 ping。",
-        "too_many_connections": "这个账户的连接太多，请稍后再试。",
-        "rate_limited": "这个账户的消息太多，请稍后再试。",
-        "bad_message": "无法理解这条消息。",
-        "bad_messages": "无法理解的消息太多。",
-        "unauthenticated": "请先发送带有令牌的 authenticate 消息。",
-        "authentication_timeout": "没有及时发送令牌。",
-        "invalid_token": "令牌无效、已过期或已注销。",
-        "wrong_user": "这个令牌属于另一个用户。",
-        "signed_out": "已退出登录。",
-        "not_found": "没有这个梦。",
-        "too_many_dreams": f"一个连接最多订阅 {MOST_DREAMS} 个梦。",
-    },
-    "en": {
-        "dream_deleted": "The dream has been deleted.",
-        "message_too_big": "The message is too long.",
-        "restarting": "The server is restarting: come back in a moment.",
-        "unavailable": "The database does not answer: come back in a moment.",
-        "token_expired": "The token has run out: come back with a new one.",
-        "signed_out_elsewhere": "Signed out on another device: come back with a new token.",
-        "too_slow": "Messages were not taken in time.",
-        "no_pong": "A ping was not answered in time.",
-        "too_many_connections": "This account has too many connections: try again later.",
-        "rate_limited": "This account sends too many messages: try again later.",
-        "bad_message": "This message was not understood.",
-        "bad_messages": "Too many messages were not understood.",
-        "unauthenticated": "Send an authenticate message with a token first.",
-        "authentication_timeout": "No token came in time.",
-        "invalid_token": "The token is wrong, has run out or was revoked.",
-        "wrong_user": "The token belongs to another user.",
-        "signed_out": "You have signed out.",
-        "not_found": "There is no such dream.",
-        "too_many_dreams": f"One connection may subscribe to at most {MOST_DREAMS} dreams.",
-    },
-}
-
-
-def error_message(code: str, language: str, **details: Any) -> Message:
-    return {"type": "error", "code": code, "message": SENTENCES[language][code], **details}
-
 
 class Now(NamedTuple):
     """One moment on two clocks."""
@@ -109,7 +70,7 @@ class Now(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    message: Message
+    message: ServerMessage
     heartbeat_of: str = ""  # the dream whose older heartbeat this replaces, if that still waits
 
 
@@ -146,30 +107,9 @@ class Close:
 Output = Send | Join | Subscribe | Unsubscribe | Ping | Close
 
 
-# ---- what clients say
-
-
-class _Said(msgspec.Struct, tag_field="type"):
-    pass
-
-
-class _Authenticate(_Said, tag="authenticate"):
-    token: str
-
-
-class _Ping(_Said, tag="ping"):
-    timestamp: msgspec.Raw  # as it was written: a float would lose digits, and must come back the same
-
-
-class _Subscribe(_Said, tag="subscribe"):
-    dream_ids: list[str]
-
-
-class _Unsubscribe(_Said, tag="unsubscribe"):
-    dream_ids: list[str]
-
-
-_decoder: msgspec.json.Decoder[_Said] = msgspec.json.Decoder(_Authenticate | _Ping | _Subscribe | _Unsubscribe)
+_decoder: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(
+    AuthenticateMessage | PingMessage | SubscribeMessage | UnsubscribeMessage
+)
 
 
 class Conversation:
@@ -220,16 +160,16 @@ class Conversation:
         if len(message.encode() if isinstance(message, str) else message) > self._settings.max_message:
             return self.end("message_too_big")
         said = _understood(message)
-        if isinstance(said, _Authenticate):
+        if isinstance(said, AuthenticateMessage):
             return self._authenticate(said.token, now)
         if self._caller is None:
             return self.end("unauthenticated")
         match said:
-            case _Ping():
-                return [Send({"type": "pong", "timestamp": said.timestamp})]
-            case _Subscribe() if self._dream_id is None:
+            case PingMessage():
+                return [Send(PongMessage(said.timestamp))]
+            case SubscribeMessage() if self._dream_id is None:
                 return self._subscribe(said.dream_ids)
-            case _Unsubscribe() if self._dream_id is None:
+            case UnsubscribeMessage() if self._dream_id is None:
                 known = [dream_id for dream_id in dict.fromkeys(said.dream_ids) if dream_id in self._dreams]
                 for dream_id in known:
                     del self._dreams[dream_id]
@@ -261,7 +201,7 @@ class Conversation:
 
     # ---- reports of what was done
 
-    def found(self, dream_id: str, revision: int) -> Message | None:
+    def found(self, dream_id: str, revision: int) -> ServerMessage | None:
         """The dream's state is about to be sent: after the message returned, if there is one."""
         first = not self._dreams.get(dream_id)
         self._dreams[dream_id] = max(revision, self._dreams.get(dream_id, 0))
@@ -340,7 +280,7 @@ class Conversation:
         yield Ping()
         for dream_id, revision in self._dreams.items():
             if revision:
-                yield Send(views.heartbeat(dream_id, revision, now.wall), heartbeat_of=dream_id)
+                yield Send(HeartbeatMessage(dream_id, revision, now.wall), heartbeat_of=dream_id)
 
     def _bad_message(self) -> list[Output]:
         self._bad += 1
@@ -355,14 +295,14 @@ def _due(time: float | None, now: Now) -> bool:
     return time is not None and now.steady >= time
 
 
-def _understood(message: str | bytes) -> _Said | None:
+def _understood(message: str | bytes) -> ClientMessage | None:
     if isinstance(message, bytes):
         return None
     try:
         said = _decoder.decode(message)
     except (msgspec.DecodeError, RecursionError):
         return None
-    if isinstance(said, _Ping) and bytes(said.timestamp)[0] not in b"-0123456789":
+    if isinstance(said, PingMessage) and bytes(said.timestamp)[0] not in b"-0123456789":
         return None
     return said
 

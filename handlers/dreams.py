@@ -7,14 +7,14 @@ from typing import Any
 
 from handlers import forms, views
 from handlers.base import ApiHandler
+from handlers.bodies import TITLE_LENGTH, DreamPageBody
 from handlers.events import ListeningHandler
 from handlers.forms import Invalid
+from handlers.requests import PAGE, DreamsQuery
 from handlers.upload import UploadHandler
 from handlers.views import UrlForHost
 from storage.dreams import Dreams, InvalidCursor
 from storage.model import Draft, Dream
-
-PAGE = 20
 
 
 class DreamsHandler(UploadHandler):
@@ -38,15 +38,14 @@ class DreamsHandler(UploadHandler):
 
     async def get(self) -> None:
         query = {name: self.get_query_argument(name) for name in self.request.query_arguments}
-        if unknown := set(query) - {"limit", "cursor", "q", "tag", "from", "to"}:
-            message = "there is no such parameter; there are limit, cursor, q, tag, from, to"
-            raise Invalid([{"field": name, "message": message} for name in sorted(unknown)])
+        if unknown := forms.unknown_parameters(query, DreamsQuery):
+            raise Invalid(unknown)
         try:
             items, cursor = await self.dreams.find(
                 self.caller.user,
                 limit=forms.page_size(query.get("limit", str(PAGE))),
                 cursor=query.get("cursor") or None,
-                words=query.get("q", "")[: forms.TITLE_LENGTH],
+                words=query.get("q", "")[:TITLE_LENGTH],
                 tag=query.get("tag") or None,
                 since=forms.moment("from", query["from"]) if query.get("from") else None,
                 until=forms.moment("to", query["to"]) if query.get("to") else None,
@@ -54,7 +53,7 @@ class DreamsHandler(UploadHandler):
         except InvalidCursor:
             raise Invalid([{"field": "cursor", "message": "must be the next_cursor of an earlier page"}]) from None
         url_for = self.url_for_host(self.access.base_url(self.request))
-        self.answer(200, {"items": [views.dream(dream, url_for) for dream in items], "next_cursor": cursor})
+        self.answer(200, DreamPageBody([views.dream(dream, url_for) for dream in items], cursor))
 
     async def post(self) -> None:
         if self.upload is None:

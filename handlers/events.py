@@ -16,6 +16,7 @@ from tornado.iostream import IOStream
 import config
 from handlers import conversation, views
 from handlers.base import ApiHandler, Problem, too_many
+from handlers.messages import SENTENCES, HeartbeatMessage, error_message
 from handlers.subscribers import RESTARTING, Mailbox, OutboundMessage, Subscribers
 from handlers.websocket import RETRY_AFTER
 from storage.dreams import NO_DREAM, Dreams
@@ -96,7 +97,7 @@ class ListeningHandler(ApiHandler):
         if self.subscribers.closing:
             # Not a 304: its client would ask again at once, on this connection, as often as the stop lasts.
             later = {"Retry-After": str(random.randint(*COME_BACK))}
-            raise Problem(503, conversation.SENTENCES["en"][RESTARTING], headers=later)
+            raise Problem(503, SENTENCES["en"][RESTARTING], headers=later)
 
     def _on_arrival(self) -> None:
         self._arrived.set()
@@ -123,7 +124,7 @@ class EventsHandler(ListeningHandler):
         await self._stream_messages(dream_id)
         if self.mailbox.ended not in ("", GONE):
             speaks = conversation.language(self.request.headers.get("Accept-Language"))
-            await self._send(msgspec.json.encode(conversation.error_message(self.mailbox.ended, speaks)))
+            await self._send(msgspec.json.encode(error_message(self.mailbox.ended, speaks)))
         _give_up_after(0, self._stream)
 
     async def _stream_messages(self, dream_id: str) -> None:
@@ -147,7 +148,7 @@ class EventsHandler(ListeningHandler):
                 await self._send(msgspec.json.encode(views.token_expiring(ends - now())))
             elif now() >= beats:
                 beats = now() + self._settings.ping_interval
-                await self._send(msgspec.json.encode(views.heartbeat(dream_id, revision, time.time())), revision)
+                await self._send(msgspec.json.encode(HeartbeatMessage(dream_id, revision, time.time())), revision)
 
     async def _send(self, text: bytes, revision: int = 0) -> None:
         """One event, with the revision that its message tells as its id; cuts off who does not take it in time."""

@@ -8,13 +8,11 @@ from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from typing import Any
 
-TITLE_LENGTH = 200  # code points, here and below
-CONTENT_LENGTH = 100_000
-MOOD_LENGTH = 50
-TAG_LENGTH = 50
-TAGS = 20
-LUCIDITY = range(6)
-LONGEST_WAIT = 60  # seconds; proxies give silent requests up after 60 or more
+from msgspec import Struct
+
+from handlers.bodies import CONTENT_LENGTH, LUCIDITY, MOOD_LENGTH, TAG_LENGTH, TAGS, TITLE_LENGTH
+from handlers.requests import LONGEST_WAIT, MOST_ON_A_PAGE, WaitQuery
+
 YEARS = range(1000, 9000)  # far enough from the ends of the calendar for every offset
 # Looser in that seconds may be missing, and a space may stand for the T. Python alone reads much more than this.
 RFC_3339 = re.compile(
@@ -99,10 +97,17 @@ def moved(raw: Any, *, length: int) -> dict[int, int]:
     return {each["id"]: _position(f"images[{i}].position", each["position"], length) for i, each in enumerate(raw)}
 
 
+def unknown_parameters(query: Mapping[str, str], kind: type[Struct]) -> Errors:
+    """A mistake for each parameter that is no field of `kind`."""
+    known = kind.__struct_encode_fields__
+    message = f"there is no such parameter; there are {', '.join(known)}"
+    return [{"field": name, "message": message} for name in sorted(set(query) - set(known))]
+
+
 def page_size(text: str) -> int:
     size = _number(text)
-    if not isinstance(size, int) or not 1 <= size <= 100:
-        raise Invalid([{"field": "limit", "message": "must be a number from 1 to 100"}])
+    if not isinstance(size, int) or not 1 <= size <= MOST_ON_A_PAGE:
+        raise Invalid([{"field": "limit", "message": f"must be a number from 1 to {MOST_ON_A_PAGE}"}])
     return size
 
 
@@ -117,9 +122,7 @@ def moment(name: str, text: str) -> date | datetime:
 
 def waiting(query: Mapping[str, str]) -> tuple[int, int] | None:
     """The revision that the reader of a dream has, and the seconds to wait for a newer one; None: any will do."""
-    errors: Errors = []
-    for name in sorted(set(query) - {"since", "wait"}):
-        errors.append({"field": name, "message": "there is no such parameter; there are since, wait"})
+    errors = unknown_parameters(query, WaitQuery)
     since, wait = _number(query.get("since", "0")), _number(query.get("wait", "0"))
     if not isinstance(since, int) or since < 0:
         errors.append({"field": "since", "message": "must be the revision that you have, a whole number"})

@@ -13,7 +13,8 @@ import msgspec
 
 from handlers import views
 from handlers.limits import Window
-from handlers.views import Message, UrlForHost
+from handlers.messages import ServerMessage
+from handlers.views import UrlForHost
 from storage.model import Dream, Image
 
 log = logging.getLogger("dreamlog.subscribers")
@@ -68,7 +69,7 @@ class Mailbox:
             self._queue = {}  # an emptied dict keeps the memory of its largest size
         return list(queue.values())
 
-    def send(self, message: Message, heartbeat_of: str = "") -> None:
+    def send(self, message: ServerMessage, heartbeat_of: str = "") -> None:
         """Queue a message of this connection only. A newer heartbeat of a dream replaces the queued one."""
         self._replies += 1
         key = (heartbeat_of, HEARTBEAT) if heartbeat_of else ("", self._replies)
@@ -93,7 +94,7 @@ class Mailbox:
         if held is None:
             self._notify()
 
-    def deliver_state(self, state: OutboundMessage, established: Message | None) -> None:
+    def deliver_state(self, state: OutboundMessage, established: ServerMessage | None) -> None:
         """Queue the state, then the held updates that are newer. Drop queued updates that are not newer."""
         dream_id, revision = state.dream_id, state.revision
         updates = [key for key in self._queue if key[0] == dream_id and key[1] >= 0]
@@ -167,7 +168,7 @@ class Subscribers:
         mailbox.hold(dream_id)
         self._dreams.setdefault(dream_id, set()).add(mailbox)
 
-    def show(self, dream: Dream, mailbox: Mailbox, established: Message | None = None) -> None:
+    def show(self, dream: Dream, mailbox: Mailbox, established: ServerMessage | None = None) -> None:
         """Send the state that was read after `add`, and then the updates that arrived in the meantime."""
         state = views.image_update(dream, self._url_for_host(mailbox.base_url), self._clock())
         mailbox.deliver_state(OutboundMessage(msgspec.json.encode(state), dream.id, dream.revision), established)

@@ -9,6 +9,14 @@ import pytest
 from config import WebSocket
 from handlers import conversation
 from handlers.conversation import Close, Conversation, Join, Now, Output, Ping, Send, Subscribe, Unsubscribe, language
+from handlers.messages import (
+    SENTENCES,
+    ConnectionEstablishedMessage,
+    ErrorMessage,
+    HeartbeatMessage,
+    PongMessage,
+    TokenExpiringMessage,
+)
 from handlers.tokens import Caller, InvalidToken
 
 SETTINGS = WebSocket()
@@ -50,8 +58,9 @@ def subscribe(to: Conversation, *dream_ids: str) -> list[Output]:
 
 def error(output: Output) -> dict[str, Any]:
     assert isinstance(output, Send)
-    assert output.message["type"] == "error"
-    return {name: value for name, value in output.message.items() if name not in ("type", "message")}
+    assert isinstance(output.message, ErrorMessage)
+    shown = msgspec.to_builtins(output.message)
+    return {name: value for name, value in shown.items() if name not in ("type", "message")}
 
 
 def ended(outputs: list[Output], code: str, number: int) -> bool:
@@ -137,15 +146,15 @@ def test_token_warns_a_minute_before_and_then_ends() -> None:
     """A minute before the token ends the client is told, once; at its end 4101."""
     opened = signed_in()
     assert quiet(opened, later(LIFE - 60.1)) == []
-    assert quiet(opened, later(LIFE - 60)) == [Send({"type": "token_expiring", "expires_in": 60})]
+    assert quiet(opened, later(LIFE - 60)) == [Send(TokenExpiringMessage(60))]
     assert quiet(opened, later(LIFE - 1)) == []
-    assert quiet(opened, later(LIFE)) == [Close(4101, "The token has run out: come back with a new one.")]
+    assert quiet(opened, later(LIFE)) == [Close(4101, "The token has expired. Reconnect with a new one.")]
 
 
 def test_short_token_warns_at_once() -> None:
     """A token with less than a minute left warns right after signing in, with what is left."""
     outputs = new().opened("Bearer ann until 5012", START)
-    assert outputs[1:] == [Subscribe("d1"), Send({"type": "token_expiring", "expires_in": 12})]
+    assert outputs[1:] == [Subscribe("d1"), Send(TokenExpiringMessage(12))]
 
 
 def test_new_token_extends() -> None:
@@ -155,8 +164,8 @@ def test_new_token_extends() -> None:
     outputs = say(opened, {"type": "authenticate", "token": "Bearer ann until 7000"}, later(880))
     assert outputs == [Join(Caller("ann", "session of ann", 7000.0))]
     assert quiet(opened, later(LIFE)) == []
-    assert quiet(opened, later(1940)) == [Send({"type": "token_expiring", "expires_in": 60})]
-    assert quiet(opened, later(2000)) == [Close(4101, "The token has run out: come back with a new one.")]
+    assert quiet(opened, later(1940)) == [Send(TokenExpiringMessage(60))]
+    assert quiet(opened, later(2000)) == [Close(4101, "The token has expired. Reconnect with a new one.")]
 
 
 def test_extending_with_another_users_token_closes() -> None:
@@ -174,7 +183,7 @@ def test_wall_clock_may_jump(jump: float) -> None:
     """Setting the wall clock neither ends a connection early nor lets it live longer."""
     opened = signed_in()
     assert quiet(opened, later(LIFE - 61, jump)) == []
-    assert quiet(opened, later(LIFE - 60, jump)) == [Send({"type": "token_expiring", "expires_in": 60})]
+    assert quiet(opened, later(LIFE - 60, jump)) == [Send(TokenExpiringMessage(60))]
     assert [type(each) for each in quiet(opened, later(LIFE, jump))] == [Close]
 
 
@@ -256,7 +265,7 @@ def test_longest_message_is_taken() -> None:
     text += "x" * (SETTINGS.max_message - len(text) - 2) + '"}'
     (pong,) = signed_in().received(text, START)
     assert isinstance(pong, Send)
-    assert pong.message["type"] == "pong"
+    assert isinstance(pong.message, PongMessage)
 
 
 # ---- dreams
@@ -284,9 +293,9 @@ def test_established_comes_once_for_each_dream() -> None:
 def test_established_has_the_texts_of_the_protocol() -> None:
     """The text is the one that old clients know, or English."""
     text = "连接已建立，等待图片处理状态更新"
-    expected = {"type": "connection_established", "dream_id": "d1", "message": text}
-    assert signed_in(lang="zh").found("d1", 1) == expected
-    assert signed_in(lang="en").found("d1", 1) == expected | {"message": "Connected; waiting for news of the pictures."}
+    english = "Connected. Waiting for image updates."
+    assert signed_in(lang="zh").found("d1", 1) == ConnectionEstablishedMessage("d1", text)
+    assert signed_in(lang="en").found("d1", 1) == ConnectionEstablishedMessage("d1", english)
 
 
 def test_missing_dream_closes_a_single_connection() -> None:
@@ -339,8 +348,8 @@ def test_deleted_dream_ends_one_of_many_subscriptions() -> None:
 
 
 def beats(outputs: list[Output]) -> dict[str, int]:
-    sent = [each.message for each in outputs if isinstance(each, Send) and each.message["type"] == "heartbeat"]
-    return {message["dream_id"]: message["revision"] for message in sent}
+    sent = [each.message for each in outputs if isinstance(each, Send)]
+    return {message.dream_id: message.revision for message in sent if isinstance(message, HeartbeatMessage)}
 
 
 def test_heartbeat_tells_the_newest_revision_sent() -> None:
@@ -348,7 +357,7 @@ def test_heartbeat_tells_the_newest_revision_sent() -> None:
     opened = signed_in()
     opened.found("d1", 3)
     assert opened.tick(later(24.9)) == []
-    message = {"type": "heartbeat", "dream_id": "d1", "revision": 3, "timestamp": START.wall + 25}
+    message = HeartbeatMessage("d1", 3, START.wall + 25)
     assert opened.tick(later(25)) == [Ping(), Send(message, heartbeat_of="d1")]
     opened.pong()
     opened.sent("d1", 7, last=False)
@@ -375,7 +384,7 @@ def test_unanswered_ping_closes() -> None:
     opened.tick(later(25))
     assert opened.deadline() == START.steady + 45
     assert opened.tick(later(44.9)) == []
-    assert opened.tick(later(45)) == [Close(4103, "A ping was not answered in time.")]
+    assert opened.tick(later(45)) == [Close(4103, "The client did not answer a ping in time.")]
 
 
 def test_answered_ping_keeps_the_connection() -> None:
@@ -472,7 +481,7 @@ def test_nothing_follows_the_close() -> None:
 @pytest.mark.parametrize("lang", ["zh", "en"])
 def test_sentences_are_complete_and_fit(lang: str) -> None:
     """Every end and error has a sentence in both languages that fits into a close frame: 123 bytes."""
-    sentences = conversation.SENTENCES[lang]
+    sentences = SENTENCES[lang]
     assert set(sentences) == set(conversation.ENDINGS) | {"bad_message", "too_many_dreams"}
     assert all(0 < len(text.encode()) <= 123 for text in sentences.values())
     assert len(set(sentences.values())) == len(sentences)
@@ -482,7 +491,7 @@ def test_errors_speak_the_connections_language() -> None:
     """Error and reason are Chinese on a Chinese connection."""
     text = "令牌无效、已过期或已注销。"
     outputs = new(lang="zh").opened("Bearer eve", START)
-    assert outputs == [Send({"type": "error", "code": "invalid_token", "message": text}), Close(4401, text)]
+    assert outputs == [Send(ErrorMessage("invalid_token", text)), Close(4401, text)]
 
 
 @pytest.mark.parametrize(

@@ -297,7 +297,7 @@ async def test_restart_ends_the_streams() -> None:
         assert (await events.end())["code"] == "restarting"
         world.dreams.gate.set()
         for answer in (await reading, await world.api().call("GET", "/api/dreams/d1/events")):
-            assert problem(answer, 503)["detail"] == "The server is restarting: come back in a moment."
+            assert problem(answer, 503)["detail"] == "The server is restarting. Reconnect in a moment."
             assert 1 <= int(answer.headers["Retry-After"]) <= 5
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from handlers.messages import ConnectionEstablishedMessage, HeartbeatMessage, PongMessage
 from handlers.subscribers import Mailbox, OutboundMessage, Subscribers
 from handlers.views import UrlFor
 from storage.model import Dream, Image, State, Variant
@@ -103,7 +104,7 @@ def world() -> World:
 
 BUSY = image(1, State.RENDERING)
 BUSY2 = image(2, State.RENDERING)
-ESTABLISHED = {"type": "connection_established"}
+ESTABLISHED = ConnectionEstablishedMessage("d1", "hello")
 
 
 # ---- arrival
@@ -114,7 +115,7 @@ def test_state_comes_first(world: World) -> None:
     mailbox = world.mailbox()
     world.subscribers.add("d1", mailbox)
     world.subscribers.show(dream(3, image(1)), mailbox, ESTABLISHED)
-    assert taken(mailbox) == ESTABLISHED
+    assert taken(mailbox) == {"type": "connection_established", "dream_id": "d1", "message": "hello"}
     assert taken(mailbox) == {
         "type": "image_update",
         "dream_id": "d1",
@@ -219,7 +220,7 @@ def test_replies_keep_their_order_and_number(world: World) -> None:
     """The connection's own messages are all kept, in order, between the news."""
     mailbox = world.listener(dream(1, BUSY))
     for number in range(3):
-        mailbox.send({"type": "pong", "timestamp": number})
+        mailbox.send(PongMessage(msgspec.Raw(b"%d" % number)))
         world.subscribers.publish(dream(number + 2, BUSY), None)
     messages = [taken(mailbox) for _ in range(4)]
     assert [each.get("timestamp") for each in messages] == [0, 1, 2, NOW]
@@ -230,8 +231,7 @@ def test_newer_heartbeat_replaces_the_waiting_one(world: World) -> None:
     """Of each dream one heartbeat waits at most."""
     mailbox = world.mailbox()
     for revision, dream_id in [(1, "d1"), (1, "d2"), (2, "d1")]:
-        message = {"type": "heartbeat", "dream_id": dream_id, "revision": revision}
-        mailbox.send(message, heartbeat_of=dream_id)
+        mailbox.send(HeartbeatMessage(dream_id, revision, NOW), heartbeat_of=dream_id)
     assert everything(mailbox) == [("heartbeat", 1), ("heartbeat", 2)]
 
 
@@ -318,7 +318,7 @@ def test_removed_dream_is_silent_at_once(world: World) -> None:
     mailbox = world.listener(dream(1, BUSY), dream(1, BUSY, id="d2"))
     for id in ("d1", "d2"):
         world.subscribers.publish(dream(2, BUSY, id=id), None)
-    mailbox.send({"type": "heartbeat", "revision": 9}, heartbeat_of="d1")
+    mailbox.send(HeartbeatMessage("d1", 9, NOW), heartbeat_of="d1")
     world.subscribers.remove("d1", mailbox)
     world.subscribers.publish(dream(3, BUSY), None)
     assert everything(mailbox) == [("image_update", 2)]
@@ -376,7 +376,7 @@ def test_signing_out_ends_the_users_connections(world: World, session: str | Non
     mailboxes = [world.mailbox(), world.mailbox(session="s2"), world.mailbox("bob")]
     for mailbox in mailboxes:
         world.subscribers.join(mailbox)
-        mailbox.send({"type": "pong"})
+        mailbox.send(PongMessage(msgspec.Raw(b"1")))
     world.subscribers.sign_out("ann", session)
     assert [mailbox.ended for mailbox in mailboxes] == ends
     assert [len(mailbox) for mailbox in mailboxes] == [0, 0, 1]

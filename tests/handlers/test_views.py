@@ -68,7 +68,7 @@ def dream(*images: Image, **fields: Any) -> Dream:
     return Dream(**values | fields)
 
 
-def encoded(message: dict[str, Any]) -> Any:
+def encoded(message: msgspec.Struct) -> Any:
     """As clients read it."""
     return msgspec.json.decode(msgspec.json.encode(message))
 
@@ -94,7 +94,7 @@ def test_times_are_rfc_3339(moment: datetime, text: str) -> None:
 
 def test_a_user_is_shown_by_id_and_name() -> None:
     """Nothing else of the account."""
-    assert views.user(User("1", "Ada", CREATED)) == {"id": "1", "username": "Ada"}
+    assert encoded(views.user(User("1", "Ada", CREATED))) == {"id": "1", "username": "Ada"}
 
 
 # ---- a dream
@@ -147,7 +147,7 @@ def test_a_completed_image_has_its_addresses() -> None:
 
 def test_no_address_is_shown_before_its_file_is_there() -> None:
     """While files are being stored they are named in the dream already; the placeholder can be shown."""
-    found = views.image(image(1, State.STORING), url_for)
+    found = encoded(views.image(image(1, State.STORING), url_for))
     assert (found["url"], found["variants"], found["status"]) == (None, {}, "processing")
     assert found["placeholder"] is not None
 
@@ -167,8 +167,8 @@ def test_a_dream_keeps_the_dreamers_clock_and_shows_the_rest_in_utc() -> None:
     found = views.dream(
         dream(dreamed_at=CREATED.astimezone(zone), created_at=CREATED.astimezone(zone), updated_at=CREATED), url_for
     )
-    assert found["dreamed_at"] == "2026-11-22T14:10:00.000+08:00"
-    assert found["created_at"] == found["updated_at"] == "2026-11-22T06:10:00.000Z"
+    assert found.dreamed_at == "2026-11-22T14:10:00.000+08:00"
+    assert found.created_at == found.updated_at == "2026-11-22T06:10:00.000Z"
 
 
 def test_nothing_of_the_inside_is_shown() -> None:
@@ -183,12 +183,12 @@ def test_nothing_of_the_inside_is_shown() -> None:
 
 @pytest.mark.parametrize(
     ("language", "text"),
-    [("zh", "连接已建立，等待图片处理状态更新"), ("en", "Connected; waiting for news of the pictures.")],
+    [("zh", "连接已建立，等待图片处理状态更新"), ("en", "Connected. Waiting for image updates.")],
 )
 def test_connection_established(language: str, text: str) -> None:
     """The origin's text to the letter, or English."""
     message = {"type": "connection_established", "dream_id": ID, "message": text}
-    assert views.connection_established(ID, language) == message
+    assert encoded(views.connection_established(ID, language)) == message
 
 
 def test_image_update_while_processing() -> None:
@@ -234,7 +234,7 @@ def test_image_update_when_failed() -> None:
 
 def test_image_update_of_a_dream_without_images() -> None:
     """Completed: there is nothing to wait for."""
-    found = views.image_update(dream(), url_for, NOW)
+    found = encoded(views.image_update(dream(), url_for, NOW))
     assert (found["status"], found["images"], found["failed_images"]) == ("completed", [], [])
 
 
@@ -253,16 +253,11 @@ def test_image_progress() -> None:
     }
 
 
-def test_dream_deleted() -> None:
-    """Type, dream, time."""
-    assert views.dream_deleted(ID, NOW) == {"type": "dream_deleted", "dream_id": ID, "timestamp": NOW}
-
-
 # ---- which messages a change causes
 
 
 def updates(found: Dream, changed: Image | None) -> list[tuple[int, str, Any]]:
-    messages = list(views.updates(found, changed, url_for, NOW))
+    messages = [(number, encoded(message)) for number, message in views.updates(found, changed, url_for, NOW)]
     assert all(message["timestamp"] == NOW and message["dream_id"] == ID for _, message in messages)
     return [(number, message["type"], message.get("status")) for number, message in messages]
 

@@ -248,7 +248,7 @@ async def test_first_message_signs_in(prefix: str) -> None:
     async with World() as world:
         client = await world.connect("d1", token=None, Accept_Language="en-GB,zh;q=0.3")
         await client.say({"type": "authenticate", "token": prefix + world.token()})
-        assert (await client.read())["message"] == "Connected; waiting for news of the pictures."
+        assert (await client.read())["message"] == "Connected. Waiting for image updates."
         assert (await client.read())["type"] == "image_update"
 
 

@@ -1,0 +1,234 @@
+"""Every message of the WebSocket and the event stream, with its sentences in Chinese and English.
+
+Pure: it must not know Tornado, the database or who listens. The server encodes and decodes with these Structs, and
+`contracts.py` publishes them: a class `PingMessage` is called `Ping` there.
+"""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from handlers.bodies import DreamId, ImageBody, ImageErrorBody, ImageId, Position, Revision, Timestamp, Url
+from storage.model import Status
+
+MOST_DREAMS = 1000  # on one connection: each costs a heartbeat every 25 s
+
+# ---- sentences of the WebSocket and the event stream
+
+ESTABLISHED = {"zh": "连接已建立，等待图片处理状态更新", "en": "Connected. Waiting for image updates."}
+
+# Sent in an `error` and as the reason of a close, which may have 123 bytes: 41 Chinese characters.
+SENTENCES: dict[str, dict[str, str]] = {
+    "zh": {
+        "dream_deleted": "这个梦已被删除。",
+        "message_too_big": "消息过长。",
+        "restarting": "服务器正在重启，请稍后重新连接。",
+        "unavailable": "数据库暂时不可用，请稍后重新连接。",
+        "token_expired": "令牌已过期，请用新的令牌重新连接。",
+        "signed_out_elsewhere": "已在另一设备退出登录，请用新的令牌重新连接。",
+        "too_slow": "接收消息太慢。",
+        "no_pong": "没有及时回应 ping。",
+        "too_many_connections": "这个账户的连接太多，请稍后再试。",
+        "rate_limited": "这个账户的消息太多，请稍后再试。",
+        "bad_message": "无法理解这条消息。",
+        "bad_messages": "无法理解的消息太多。",
+        "unauthenticated": "请先发送带有令牌的 authenticate 消息。",
+        "authentication_timeout": "没有及时发送令牌。",
+        "invalid_token": "令牌无效、已过期或已注销。",
+        "wrong_user": "这个令牌属于另一个用户。",
+        "signed_out": "已退出登录。",
+        "not_found": "没有这个梦。",
+        "too_many_dreams": f"一个连接最多订阅 {MOST_DREAMS} 个梦。",
+    },
+    "en": {
+        "dream_deleted": "The dream has been deleted.",
+        "message_too_big": "The message is too long.",
+        "restarting": "The server is restarting. Reconnect in a moment.",
+        "unavailable": "The database does not answer. Reconnect in a moment.",
+        "token_expired": "The token has expired. Reconnect with a new one.",
+        "signed_out_elsewhere": "Signed out on another device. Reconnect with a new token.",
+        "too_slow": "The client took its messages too slowly.",
+        "no_pong": "The client did not answer a ping in time.",
+        "too_many_connections": "This account has too many connections. Try again later.",
+        "rate_limited": "This account sends too many messages. Try again later.",
+        "bad_message": "The server does not understand this message.",
+        "bad_messages": "The server did not understand too many messages.",
+        "unauthenticated": "Send an authenticate message with a token first.",
+        "authentication_timeout": "No token came in time.",
+        "invalid_token": "The token is wrong, expired or revoked.",
+        "wrong_user": "The token belongs to another user.",
+        "signed_out": "You have signed out.",
+        "not_found": "There is no such dream.",
+        "too_many_dreams": f"One connection may subscribe to at most {MOST_DREAMS} dreams.",
+    },
+}
+
+# The others are only reasons of a close.
+ERRORS = [
+    code
+    for code in SENTENCES["en"]
+    if code not in ("dream_deleted", "unavailable", "too_slow", "no_pong", "bad_messages")
+]
+
+CLOSE_CODES = {
+    1000: "The client asked for it, or its dream was deleted.",
+    1009: "A message was longer than the server allows.",
+    1012: "The server is restarting. Reconnect after a random delay of up to 5 seconds.",
+    4101: "The token has expired, or the user signed out on another device. Reconnect with a new token.",
+    4102: "The client took its messages too slowly. Reconnect.",
+    4103: "The client did not answer a protocol ping. Reconnect.",
+    4129: "The account has too many connections or sends too many messages. Reconnect after the `retry_after` of the "
+    "last `error`.",
+    4400: "The server did not understand five messages.",
+    4401: "The token is missing, wrong or revoked, or did not come in time.",
+    4403: "The dream does not exist, or belongs to another user.",
+}
+
+# ---- from the server
+
+
+class ServerMessage(Struct, tag_field="type"):
+    """A message from the server."""
+
+
+class ConnectionEstablishedMessage(ServerMessage, tag="connection_established"):
+    """The server accepts the client, and listens to the dream for it. The dream's state follows at once."""
+
+    dream_id: DreamId
+    message: Annotated[
+        str,
+        Meta(
+            description="Chinese, or English where `Accept-Language` prefers it.",
+            examples=[ESTABLISHED["zh"], ESTABLISHED["en"]],
+        ),
+    ]
+
+
+class CompletedImageBody(Struct):
+    """A completed image, in short."""
+
+    id: ImageId
+    url: Url
+    position: Position
+
+
+class FailedImageBody(Struct):
+    """A failed image, in short."""
+
+    id: ImageId
+    position: Position
+    error: ImageErrorBody | None
+
+
+class ImageUpdateMessage(ServerMessage, tag="image_update"):
+    """The dream's state: at first, and with each change."""
+
+    dream_id: DreamId
+    status: Status
+    images: Annotated[
+        list[CompletedImageBody], Meta(description="The completed images; empty while any image is processing.")
+    ]
+    timestamp: Timestamp
+    revision: Revision
+    failed_images: (
+        Annotated[list[FailedImageBody], Meta(description="Present once no image is processing.")] | UnsetType
+    ) = UNSET
+
+
+class ImageProgressMessage(ServerMessage, tag="image_progress"):
+    """One image is completed or has failed."""
+
+    dream_id: DreamId
+    image: ImageBody
+    done: Annotated[int, Meta(description="Images that are completed or have failed.", ge=1)]
+    total: Annotated[int, Meta(description="Images of the dream.", ge=1)]
+    revision: Revision
+    timestamp: Timestamp
+
+
+class HeartbeatMessage(ServerMessage, tag="heartbeat"):
+    """Sent every 25 seconds for each dream.
+
+    A client that hears nothing for 60 seconds reconnects. A revision above the client's own means that it has missed
+    a change.
+    """
+
+    dream_id: DreamId
+    revision: Revision
+    timestamp: Timestamp
+
+
+class DreamDeletedMessage(ServerMessage, tag="dream_deleted"):
+    """The dream is gone. A connection for this dream alone closes next."""
+
+    dream_id: DreamId
+    timestamp: Timestamp
+
+
+class TokenExpiringMessage(ServerMessage, tag="token_expiring"):
+    """The token expires soon: send `authenticate` with a new one."""
+
+    expires_in: Annotated[int, Meta(description="Seconds.", ge=0, examples=[60])]
+
+
+class PongMessage(ServerMessage, tag="pong"):
+    """The answer to a `ping`."""
+
+    timestamp: Annotated[
+        msgspec.Raw, Meta(description="The number of the `ping`, unchanged.", extra_json_schema={"type": "number"})
+    ]
+
+
+class ErrorMessage(ServerMessage, tag="error"):
+    """Something the client did was wrong, or the connection ends for the reason given."""
+
+    code: Annotated[
+        str,
+        Meta(
+            description=" ".join(f"`{code}`: {text}" for code, text in SENTENCES["en"].items() if code in ERRORS),
+            extra_json_schema={"enum": list(ERRORS)},
+        ),
+    ]
+    message: Annotated[str, Meta(description="A sentence for people, in Chinese or English.")]
+    dream_id: Annotated[str, Meta(description="The dream that the error is about.")] | UnsetType = UNSET
+    retry_after: Annotated[int, Meta(description="Seconds after which to reconnect.", ge=0)] | UnsetType = UNSET
+
+
+# ---- from the client
+
+
+class ClientMessage(Struct, tag_field="type"):
+    """A message from a client."""
+
+
+class AuthenticateMessage(ClientMessage, tag="authenticate"):
+    """The access token: the first message, unless the handshake had the `Authorization` header; later, a fresh one."""
+
+    token: Annotated[str, Meta(description="`Bearer ` may be missing.", examples=["Bearer eyJ..."])]
+
+
+class PingMessage(ClientMessage, tag="ping"):
+    """Asks for a `pong`. Nobody has to send it."""
+
+    timestamp: Annotated[
+        msgspec.Raw,  # as it was written: a float would lose digits, and the same number must come back
+        Meta(description="Any number.", examples=[1649154859.123], extra_json_schema={"type": "number"}),
+    ]
+
+
+class SubscribeMessage(ClientMessage, tag="subscribe"):
+    """Listen to these dreams too. Each answers with `connection_established` and its state, or with an `error`."""
+
+    dream_ids: Annotated[list[str], Meta(examples=[["665f0c2a9b1e8a0001a1b2c3"]])]
+
+
+class UnsubscribeMessage(ClientMessage, tag="unsubscribe"):
+    """Listen to these dreams no longer."""
+
+    dream_ids: Annotated[list[str], Meta(examples=[["665f0c2a9b1e8a0001a1b2c3"]])]
+
+
+def error_message(code: str, language: str, *, dream_id: str = "", retry_after: int = 0) -> ErrorMessage:
+    """`code` is a key of `SENTENCES`, `language` one of its two."""
+    return ErrorMessage(code, SENTENCES[language][code], dream_id or UNSET, retry_after or UNSET)

@@ -1,0 +1,175 @@
+"""Every body and query that clients send over HTTP, with its limits and examples.
+
+Pure: it must not know Tornado, the database or who asks. A class `LoginBody` is called `Login` in the contracts.
+"""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from handlers.bodies import (
+    CONTENT_LENGTH,
+    LUCIDITY,
+    MOOD_LENGTH,
+    TAG_LENGTH,
+    TAGS,
+    TITLE_LENGTH,
+    ImageId,
+    Position,
+    Time,
+)
+
+PAGE = 20  # dreams on a page that names no limit
+MOST_ON_A_PAGE = 100
+LONGEST_WAIT = 60  # seconds; proxies give silent requests up after 60 or more
+NAME_LENGTH = 64
+PASSWORD = range(8, 1025)
+KEY_LENGTH = 255  # of an Idempotency-Key
+
+Binary = Annotated[str, Meta(extra_json_schema={"contentMediaType": "application/octet-stream"})]
+
+
+# ---- accounts
+
+
+class LoginBody(Struct, forbid_unknown_fields=True):
+    """A user name and a password.
+
+    The decoder takes any JSON for both, so that one answer can name every mistake.
+    """
+
+    username: Annotated[
+        Any,
+        Meta(
+            description="Spaces around it do not count. No control characters.",
+            examples=["ada"],
+            extra_json_schema={"type": "string", "minLength": 1, "maxLength": NAME_LENGTH, "x-required": True},
+        ),
+    ] = None
+    password: Annotated[
+        Any,
+        Meta(
+            description="Any characters, compared in Unicode's form NFKC.",
+            examples=["correct horse"],
+            extra_json_schema={
+                "type": "string",
+                "minLength": PASSWORD[0],
+                "maxLength": PASSWORD[-1],
+                "x-required": True,
+            },
+        ),
+    ] = None
+
+
+class RefreshBody(Struct, forbid_unknown_fields=True):
+    """The refresh token, for clients that do not keep the cookie."""
+
+    refresh: Annotated[str | None, Meta(description="Without it, the server reads the cookie.")] = None
+
+
+# ---- dreams
+
+
+class DreamFieldsBody(Struct, kw_only=True, forbid_unknown_fields=True):
+    """The fields of a dream that a person writes. A new dream needs a title, a content or an image."""
+
+    title: Annotated[str, Meta(max_length=TITLE_LENGTH, examples=["By the sea"])] | UnsetType = UNSET
+    content: Annotated[str, Meta(max_length=CONTENT_LENGTH, examples=["I stood in the rain."])] | UnsetType = UNSET
+    dreamed_at: Annotated[
+        Time | UnsetType | None,
+        Meta(description="With its offset, which is kept. Null or absent in a new dream: now."),
+    ] = UNSET
+    mood: Annotated[
+        Annotated[str, Meta(max_length=MOOD_LENGTH)] | UnsetType | None,
+        Meta(description="Null: none.", examples=["calm"]),
+    ] = UNSET
+    lucidity: Annotated[
+        Annotated[int, Meta(ge=LUCIDITY[0], le=LUCIDITY[-1])] | UnsetType | None,
+        Meta(description="0 (not lucid) to 5. Null: not set.", examples=[0]),
+    ] = UNSET
+    tags: (
+        Annotated[
+            list[Annotated[str, Meta(min_length=1, max_length=TAG_LENGTH, pattern=r"\S")]],
+            Meta(
+                description="Spaces around a tag and repeated tags do not count.", max_length=TAGS, examples=[["sea"]]
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+
+
+class ImageMoveBody(Struct, forbid_unknown_fields=True):
+    """A new place for an image."""
+
+    id: ImageId
+    position: Position
+
+
+class DreamChangesBody(DreamFieldsBody, kw_only=True, forbid_unknown_fields=True):
+    """The fields that change; the others stay."""
+
+    images: (
+        Annotated[list[ImageMoveBody], Meta(description="Images that move, each once. The others stay.")] | UnsetType
+    ) = UNSET
+
+
+Images = Annotated[
+    list[Binary],
+    Meta(description="Files, one part each. The first bytes decide the format, not the file name or media type."),
+]
+Positions = Annotated[
+    list[Position],
+    Meta(description="One part for each image, in the same order. Without any, the images go to the end."),
+]
+
+
+class DreamFormBody(DreamFieldsBody, kw_only=True, forbid_unknown_fields=True):
+    """A new dream with images. `tags`, `images` and `positions` are repeated parts."""
+
+    images: Images | UnsetType = UNSET
+    positions: Positions | UnsetType = UNSET
+
+
+class ImagesFormBody(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Images for a dream that exists."""
+
+    images: Annotated[Images, Meta(min_length=1)]
+    positions: Positions | UnsetType = UNSET
+
+
+# ---- queries
+
+
+class DreamsQuery(Struct, kw_only=True):
+    """Which dreams the list shows."""
+
+    limit: Annotated[int, Meta(description="Dreams on a page.", ge=1, le=MOST_ON_A_PAGE)] = PAGE
+    cursor: Annotated[str, Meta(description="The `next_cursor` of an earlier page.")] | UnsetType = UNSET
+    q: Annotated[str, Meta(description="Words that must all occur.", examples=["sea rain"])] | UnsetType = UNSET
+    tag: Annotated[str, Meta(examples=["sea"])] | UnsetType = UNSET
+    from_: (
+        Annotated[
+            str,
+            Meta(
+                description="First night, by the dreamer's clock, or a time with its offset.",
+                examples=["2026-11-22", "2026-11-22T06:10:00Z"],
+            ),
+        ]
+        | UnsetType
+    ) = msgspec.field(default=UNSET, name="from")
+    to: Annotated[str, Meta(description="Last night, inclusive, or a time.", examples=["2026-11-30"])] | UnsetType = (
+        UNSET
+    )
+
+
+class WaitQuery(Struct, kw_only=True):
+    """For a read that waits for a change."""
+
+    since: (
+        Annotated[int, Meta(description="The revision that the client has: the server answers with a newer one.", ge=0)]
+        | UnsetType
+    ) = UNSET
+    wait: Annotated[
+        int, Meta(description="Seconds to wait for a newer revision; needs `since`.", ge=0, le=LONGEST_WAIT)
+    ] = 0
