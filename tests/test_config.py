@@ -52,11 +52,10 @@ def test_an_empty_file_means_the_defaults(file: Path) -> None:
     assert flat(config.load(file, {})) == config.defaults() | {"data": file.parent / "data"}
 
 
-def test_every_number_in_the_file_has_a_comment_or_a_plain_name() -> None:
-    """Each line of config.yaml that sets something explains itself: all but those whose name says it all."""
+def test_every_setting_in_the_file_has_a_comment() -> None:
+    """A host reads config.yaml instead of the code."""
     lines = config.DEFAULT_FILE.read_text("utf-8").splitlines()
-    silent = {line.split(":")[0].strip() for line in lines if line.startswith("  ") and "#" not in line}
-    assert silent == {"database", "max_per_dream", "access_lifetime", "max_message"}
+    assert [line for line in lines if line.startswith("  ") and "#" not in line] == []
 
 
 def test_a_setting_of_the_file_replaces_its_default_only(file: Path) -> None:
