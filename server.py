@@ -20,10 +20,12 @@ from tornado.web import Application, RequestHandler
 import config
 from config import Config, ConfigError
 from handlers.access import Access
-from handlers.auth import Passwords
 from handlers.base import NothingHere
-from handlers.limits import Limits
+from handlers.cors import Cors
+from handlers.inflight import InFlight
+from handlers.limits import RateLimits
 from handlers.pages import Web
+from handlers.passwords import Passwords
 from handlers.routes import Parts, routes
 from handlers.subscribers import Subscribers
 from handlers.tokens import IN_THE_MAKING, Tokens
@@ -128,11 +130,9 @@ async def serving(settings: Config, drain: Drain) -> AsyncIterator[str]:
         await stack.enter_async_context(workers)
         await stack.enter_async_context(janitor)
         await stack.enter_async_context(pipeline)
-        access = Access(
-            public_url=settings.server.public_url,
-            allowed_origins=settings.server.allowed_origins,
-            trusted_proxies=settings.server.trusted_proxies,
-        )
+        access = Access(public_url=settings.server.public_url, trusted_proxies=settings.server.trusted_proxies)
+        cors = Cors(access, public_url=settings.server.public_url, allowed_origins=settings.server.allowed_origins)
+        in_flight = InFlight()
 
         async def not_stopping() -> bool:
             return not drain.asked
@@ -143,8 +143,10 @@ async def serving(settings: Config, drain: Drain) -> AsyncIterator[str]:
 
         parts = Parts(
             access=access,
+            cors=cors,
+            in_flight=in_flight,
             tokens=tokens,
-            limits=Limits(settings.limits),
+            limits=RateLimits(settings.limits),
             passwords=stack.enter_context(Passwords()),
             users=users,
             dreams=dreams,
@@ -166,11 +168,11 @@ async def serving(settings: Config, drain: Drain) -> AsyncIterator[str]:
         application = Application(
             routes(settings, parts),
             default_handler_class=NothingHere,
-            default_handler_args={"access": access, "tokens": tokens},
+            default_handler_args={"access": access, "cors": cors, "in_flight": in_flight, "tokens": tokens},
             log_function=log_request,
             websocket_max_message_size=WEBSOCKET_LIMIT,
         )
-        yield await stack.enter_async_context(listening(application, settings, access, subscribers, drain))
+        yield await stack.enter_async_context(listening(application, settings, in_flight, subscribers, drain))
 
 
 async def tried(files: StoredFiles) -> None:
@@ -186,7 +188,7 @@ async def tried(files: StoredFiles) -> None:
 
 @asynccontextmanager
 async def listening(
-    application: Application, settings: Config, access: Access, subscribers: Subscribers, drain: Drain
+    application: Application, settings: Config, in_flight: InFlight, subscribers: Subscribers, drain: Drain
 ) -> AsyncIterator[str]:
     """HTTP, last to come and first to go."""
     host, port = settings.server.host, settings.server.port
@@ -210,7 +212,7 @@ async def listening(
         drain.ask()
         http.stop()
         subscribers.close_all()
-        await access.all_answered(within=drain.left())
+        await in_flight.wait(within=drain.left())
         await http.close_all_connections()
 
 

@@ -3,29 +3,25 @@
 It must not know how accounts are kept.
 """
 
-import asyncio
-import secrets
 import time
 import unicodedata
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Any, Self, TypeVar
+from typing import Any
 
 import msgspec
-from argon2 import PasswordHasher
-from argon2.exceptions import VerifyMismatchError
 
 from handlers import views
-from handlers.base import CHALLENGE, ApiHandler, Problem
-from handlers.limits import Limits
+from handlers.base import ApiHandler
+from handlers.limits import RateLimits
+from handlers.passwords import Passwords
+from handlers.problems import CHALLENGE, Problem
 from handlers.tokens import SIGNED_OUT, InvalidToken
 from storage.dreams import Dreams
 from storage.errors import Unavailable
 from storage.model import User
 from storage.users import Users
 
-T = TypeVar("T")
 SignedOut = Callable[[str, str | None], None]  # user, session; None: all of the user's sessions
 
 LONGEST_NAME = 64
@@ -34,56 +30,8 @@ COOKIE = "dreamlog_refresh"
 COOKIE_PATH = "/api/auth"
 
 
-class Passwords:
-    """Hashes passwords in threads of its own, for as long as it is entered.
-
-    The parameters are the leanest in memory that OWASP's Password Storage Cheat Sheet recommends for Argon2id:
-    19 MiB, 2 passes, 1 lane. So `threads` of them take no more than 19 MiB each, however many people sign in.
-    """
-
-    WAITING = 200  # at about 40 a second and thread, more would wait longer than people do
-
-    def __init__(self, *, threads: int = 2, memory: int = 19 * 1024, passes: int = 2) -> None:
-        self._hasher = PasswordHasher(time_cost=passes, memory_cost=memory, parallelism=1)  # argon2id is its default
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="passwords")
-        self._waiting = 0
-        # Verified where there is no account, so that an unknown name takes as long as a wrong password.
-        self._nobodys = self._hasher.hash(secrets.token_hex())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._executor.shutdown(cancel_futures=True)
-
-    async def hash(self, password: str) -> str:
-        return await self._run(self._hasher.hash, _composed(password))
-
-    async def verify(self, hash: str | None, password: str) -> tuple[bool, str | None]:
-        """Is it right, and the hash to keep from now on where `hash` was made with other parameters."""
-        return await self._run(self._verify, hash, _composed(password))
-
-    def _verify(self, hash: str | None, password: str) -> tuple[bool, str | None]:
-        try:
-            self._hasher.verify(hash or self._nobodys, password)
-        except VerifyMismatchError:
-            return False, None
-        if hash is None:
-            return False, None
-        return True, self._hasher.hash(password) if self._hasher.check_needs_rehash(hash) else None
-
-    async def _run(self, work: Callable[..., T], *args: Any) -> T:
-        if self._waiting >= self.WAITING:
-            raise Unavailable("Too many people are signing in just now. Try again in a moment.")
-        self._waiting += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, work, *args)
-        finally:
-            self._waiting -= 1
-
-
-class Credentials(msgspec.Struct, forbid_unknown_fields=True):
-    """Who someone says they are. Any JSON is let in here, so that every mistake in it can be named at once."""
+class LoginBody(msgspec.Struct, forbid_unknown_fields=True):
+    """A name and a password. The fields accept any JSON, so that `_checked` can name every mistake at once."""
 
     username: Any = None
     password: Any = None
@@ -124,11 +72,11 @@ class AuthHandler(ApiHandler):
         )
 
 
-class Register(AuthHandler):
+class RegisterHandler(AuthHandler):
     public = True
 
     def initialize(
-        self, *, users: Users, passwords: Passwords, limits: Limits, registration_open: bool, **shared: Any
+        self, *, users: Users, passwords: Passwords, limits: RateLimits, registration_open: bool, **shared: Any
     ) -> None:
         super().initialize(**shared)
         self.users = users
@@ -142,35 +90,35 @@ class Register(AuthHandler):
             raise Problem(403, "This server takes no new accounts.")
 
     async def post(self) -> None:
-        username, password = _checked(self.read_json(Credentials), name_mistake, password_mistake)
-        self.limits.register(self.access.client_address(self.request))
+        username, password = _checked(self.read_json(LoginBody), name_mistake, password_mistake)
+        self.limits.register(self.access.client_ip(self.request))
         user = await self.users.create(username, await self.passwords.hash(password))
         self.answer(201, await self.sign_in(user))
 
 
-class Login(AuthHandler):
+class LoginHandler(AuthHandler):
     public = True
 
-    def initialize(self, *, users: Users, passwords: Passwords, limits: Limits, **shared: Any) -> None:
+    def initialize(self, *, users: Users, passwords: Passwords, limits: RateLimits, **shared: Any) -> None:
         super().initialize(**shared)
         self.users = users
         self.passwords = passwords
         self.limits = limits
 
     async def post(self) -> None:
-        username, password = _checked(self.read_json(Credentials), _not_text, _not_text)
+        username, password = _checked(self.read_json(LoginBody), _not_text, _not_text)
         if len(username) > LONGEST_NAME or len(password) > PASSWORD[-1]:
             raise _wrong()  # nobody's: no account could have been made with them
-        address = self.access.client_address(self.request)
-        self.limits.sign_in(username, address)
+        ip = self.access.client_ip(self.request)
+        self.limits.sign_in(username, ip)
         try:
             user = await self._verified(username, password)
         except Unavailable:
-            self.limits.signed_in(username, address)
+            self.limits.signed_in(username, ip)
             raise
         if user is None:
             raise _wrong()
-        self.limits.signed_in(username, address)
+        self.limits.signed_in(username, ip)
         self.answer(200, await self.sign_in(user))
 
     async def _verified(self, username: str, password: str) -> User | None:
@@ -183,7 +131,7 @@ class Login(AuthHandler):
         return user
 
 
-class Refresh(AuthHandler):
+class RefreshHandler(AuthHandler):
     public = True
 
     def initialize(self, *, users: Users, signed_out: SignedOut, **shared: Any) -> None:
@@ -206,7 +154,7 @@ class Refresh(AuthHandler):
         self.answer(200, self.grant(old.user, old.session, old.number + 1))
 
 
-class Logout(AuthHandler):
+class LogoutHandler(AuthHandler):
     def initialize(self, *, users: Users, signed_out: SignedOut, **shared: Any) -> None:
         super().initialize(**shared)
         self.users = users
@@ -220,7 +168,7 @@ class Logout(AuthHandler):
         self.set_status(204)
 
 
-class Me(AuthHandler):
+class MeHandler(AuthHandler):
     def initialize(self, *, users: Users, dreams: Dreams, signed_out: SignedOut, **shared: Any) -> None:
         super().initialize(**shared)
         self.users = users
@@ -271,7 +219,7 @@ def _not_text(value: Any) -> str | None:
 
 
 def _checked(
-    given: Credentials, name: Callable[[Any], str | None], password: Callable[[Any], str | None]
+    given: LoginBody, name: Callable[[Any], str | None], password: Callable[[Any], str | None]
 ) -> tuple[str, str]:
     """The trimmed name and the password; raises a 422 that names everything that is wrong with them."""
     found = {"username": name(given.username), "password": password(given.password)}
@@ -280,11 +228,6 @@ def _checked(
         detail = " ".join(f"{each['field']}: {each['message']}" for each in errors)
         raise Problem(422, detail, errors=errors)
     return given.username.strip(), given.password
-
-
-def _composed(password: str) -> str:
-    """As NIST SP 800-63B, 5.1.1.2 says: keyboards differ in how they put an accent on a letter."""
-    return unicodedata.normalize("NFKC", password)
 
 
 def _wrong() -> Problem:

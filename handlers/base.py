@@ -3,7 +3,6 @@
 It must not know what a dream is.
 """
 
-import math
 import secrets
 import time
 from collections.abc import Awaitable
@@ -17,9 +16,12 @@ from tornado.log import app_log
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from handlers.access import Access
+from handlers.cors import Cors
 from handlers.forms import Invalid
+from handlers.inflight import InFlight
+from handlers.problems import CHALLENGE, Problem, from_error
 from handlers.tokens import Caller, InvalidToken, Tokens
-from storage.errors import Conflict, Error, NoSpace, NotFound, Refused, Unavailable
+from storage.errors import Error
 
 T = TypeVar("T")
 
@@ -28,41 +30,6 @@ LINGER = 5.0  # seconds in which the rest of a refused body is thrown away; ngin
 STALL = 60.0  # seconds without a byte after which a sender is given up
 
 UNKNOWN = 1 << 62  # length of a body that does not say its length
-
-STATUSES: dict[type[Error], int] = {NotFound: 404, Conflict: 409, NoSpace: 507, Unavailable: 503, Refused: 503}
-
-
-class Problem(Exception):
-    """An answer other than the one asked for: a status, a sentence, and the fields that were wrong."""
-
-    def __init__(
-        self,
-        status: int,
-        detail: str,
-        *,
-        errors: list[dict[str, str]] | None = None,
-        headers: dict[str, str] | None = None,
-        title: str | None = None,
-    ) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.detail = detail
-        self.errors = errors
-        self.headers = headers or {}
-        self.title = title or HTTPStatus(status).phrase
-
-    def body(self) -> dict[str, Any]:
-        body: dict[str, Any] = {
-            "type": "about:blank",
-            "title": self.title,
-            "status": self.status,
-            "detail": self.detail,
-        }
-        return body | {"errors": self.errors} if self.errors is not None else body
-
-
-def too_many(detail: str, retry_after: float) -> Problem:
-    return Problem(429, detail, headers={"Retry-After": str(max(1, math.ceil(retry_after)))})
 
 
 @stream_request_body
@@ -76,8 +43,10 @@ class ApiHandler(RequestHandler):
     public = False  # True: no token is asked for
     caller: Caller
 
-    def initialize(self, *, access: Access, tokens: Tokens) -> None:
+    def initialize(self, *, access: Access, cors: Cors, in_flight: InFlight, tokens: Tokens) -> None:
         self.access = access
+        self.cors = cors
+        self.in_flight = in_flight
         self.tokens = tokens
         self.request_id = secrets.token_hex(4)
         self.log_about = ""  # joins the request's line in the log to those of its images
@@ -124,7 +93,7 @@ class ApiHandler(RequestHandler):
     # ---- the way of a request
 
     async def prepare(self) -> None:
-        self.access.begins(self)
+        self.in_flight.begin(self)
         if self.unread:
             self._deadline_from_now(STALL)
         try:
@@ -152,12 +121,12 @@ class ApiHandler(RequestHandler):
             self._refuse(error)
 
     def on_connection_close(self) -> None:
-        self.access.ends(self)
+        self.in_flight.end(self)
         self._stop_watchdog()
         self.abandon()
 
     def on_finish(self) -> None:
-        self.access.ends(self)
+        self.in_flight.end(self)
         self._stop_watchdog()
         self.abandon()
 
@@ -191,40 +160,21 @@ class ApiHandler(RequestHandler):
         return self.tokens.caller(token.strip(), time.time())
 
     def _allow_origin(self) -> None:
-        origin = self.request.headers.get("Origin")
-        if origin is None or not self.access.is_foreign_but_allowed(origin):
-            return
-        self.set_header("Access-Control-Allow-Origin", origin)
-        self.set_header("Access-Control-Allow-Credentials", "true")
-        self.set_header("Access-Control-Expose-Headers", "Retry-After, X-Request-Id")
-        self.set_header("Vary", "Origin")
-        if self.request.method == "OPTIONS":
-            self.set_header("Access-Control-Allow-Methods", "GET, POST, PATCH, DELETE")
-            allowed = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID"
-            self.set_header("Access-Control-Allow-Headers", allowed)
-            self.set_header("Access-Control-Max-Age", "86400")
+        for name, value in self.cors.headers(self.request):
+            self.set_header(name, value)
 
     def _problem(self, error: BaseException | None, status: int) -> Problem:
         match error:
-            case Problem():
-                return error
-            case Invalid():
-                return Problem(422, str(error), errors=error.errors)
-            case InvalidToken():
-                return Problem(401, str(error), headers=CHALLENGE)
-            case Error():
-                code = next((code for kind, code in STATUSES.items() if isinstance(error, kind)), 500)
-                return Problem(code, str(error), headers={"Retry-After": "2"} if code == 503 else None)
             case HTTPError(status_code=405):
                 allowed = [m for m in self.SUPPORTED_METHODS if m.lower() in vars(type(self))]
                 return Problem(405, f"Allowed here: {', '.join(allowed)}.", headers={"Allow": ", ".join(allowed)})
             case HTTPError():
                 return Problem(status, error.log_message or HTTPStatus(status).description or "The request failed.")
             case _:
-                return Problem(500, f"Something went wrong on the server. Its log says more under {self.request_id}.")
+                return from_error(error, self.request_id)
 
     def _end_with(self, problem: Problem) -> None:
-        self.set_status(problem.status, problem.title)
+        self.set_status(problem.status)
         for name, value in problem.headers.items():
             self.set_header(name, value)
         self._end(msgspec.json.encode(problem.body()), "application/problem+json")
@@ -270,9 +220,6 @@ class ApiHandler(RequestHandler):
     @staticmethod
     def _too_large() -> NoReturn:
         raise Problem(413, f"The body may have at most {JSON_LIMIT} bytes.")
-
-
-CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
 
 def _body_length(headers: HTTPHeaders) -> int:

@@ -15,8 +15,9 @@ from tornado.iostream import IOStream
 
 import config
 from handlers import conversation, views
-from handlers.base import ApiHandler, Problem, too_many
+from handlers.base import ApiHandler
 from handlers.messages import SENTENCES, HeartbeatMessage, error_message
+from handlers.problems import Problem, too_many
 from handlers.subscribers import RESTARTING, Mailbox, OutboundMessage, Subscribers
 from handlers.websocket import RETRY_AFTER
 from storage.dreams import NO_DREAM, Dreams

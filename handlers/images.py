@@ -9,9 +9,10 @@ from typing import Any
 import aiofiles
 
 from handlers import forms
-from handlers.base import ApiHandler, Problem
+from handlers.base import ApiHandler
 from handlers.dreams import answer_dream
 from handlers.forms import Invalid
+from handlers.problems import Problem
 from handlers.upload import UploadHandler
 from handlers.views import UrlForHost
 from processing import formats

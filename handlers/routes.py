@@ -7,14 +7,17 @@ from tornado.web import url
 
 from config import Config
 from handlers.access import Access
-from handlers.auth import Login, Logout, Me, Passwords, Refresh, Register, SignedOut
+from handlers.auth import LoginHandler, LogoutHandler, MeHandler, RefreshHandler, RegisterHandler, SignedOut
+from handlers.cors import Cors
 from handlers.dreams import DreamHandler, DreamsHandler
 from handlers.events import EventsHandler
 from handlers.health import Check, HealthHandler, ReadyHandler
 from handlers.images import ImageHandler, ImagesHandler, OriginalHandler, RetryHandler
-from handlers.limits import Limits
+from handlers.inflight import InFlight
+from handlers.limits import RateLimits
 from handlers.media import MediaHandler
 from handlers.pages import PageHandler, Web
+from handlers.passwords import Passwords
 from handlers.subscribers import Subscribers
 from handlers.tokens import Tokens
 from handlers.views import UrlForHost
@@ -32,8 +35,10 @@ class Parts:
     """What `server.py` has built, for the rows below to choose from."""
 
     access: Access
+    cors: Cors
+    in_flight: InFlight
     tokens: Tokens
-    limits: Limits
+    limits: RateLimits
     passwords: Passwords
     users: Users
     dreams: Dreams
@@ -49,8 +54,9 @@ class Parts:
 
 
 def routes(config: Config, p: Parts) -> list[url]:
-    api = {"access": p.access, "tokens": p.tokens}
+    api = {"access": p.access, "cors": p.cors, "in_flight": p.in_flight, "tokens": p.tokens}
     accounts = {**api, "users": p.users, "signed_out": p.signed_out}
+    registering = {"registration_open": config.auth.registration == "open"}
     signing_in = {**api, "users": p.users, "passwords": p.passwords, "limits": p.limits}
     dreams = {**api, "dreams": p.dreams}
     shown = {**dreams, "url_for_host": p.url_for_host}
@@ -58,6 +64,7 @@ def routes(config: Config, p: Parts) -> list[url]:
     uploads = {**shown, "staging": p.staging, "allowed": config.images, "limits": p.limits}
     socket = {
         "access": p.access,
+        "cors": p.cors,
         "tokens": p.tokens,
         "dreams": p.dreams,
         "subscribers": p.subscribers,
@@ -66,11 +73,11 @@ def routes(config: Config, p: Parts) -> list[url]:
     page = {"web": p.web, "pictures": p.files.origins}
     image = r"/api/dreams/([^/]+)/images/(\d{1,9})"
     return [
-        url(r"/api/auth/register", Register, {**signing_in, "registration_open": config.auth.registration == "open"}),
-        url(r"/api/auth/login", Login, signing_in),
-        url(r"/api/auth/refresh", Refresh, accounts),
-        url(r"/api/auth/logout", Logout, accounts),
-        url(r"/api/me", Me, {**accounts, "dreams": p.dreams}),
+        url(r"/api/auth/register", RegisterHandler, {**signing_in, **registering}),
+        url(r"/api/auth/login", LoginHandler, signing_in),
+        url(r"/api/auth/refresh", RefreshHandler, accounts),
+        url(r"/api/auth/logout", LogoutHandler, accounts),
+        url(r"/api/me", MeHandler, {**accounts, "dreams": p.dreams}),
         url(r"/api/dreams", DreamsHandler, uploads),
         url(r"/api/dreams/([^/]+)", DreamHandler, {**listening, "url_for_host": p.url_for_host}),
         url(r"/api/dreams/([^/]+)/events", EventsHandler, {**listening, "settings": config.websocket}),

@@ -12,8 +12,8 @@ from itertools import islice
 import msgspec
 
 from handlers import views
-from handlers.limits import Window
 from handlers.messages import ServerMessage
+from handlers.rates import Rate
 from handlers.views import UrlForHost
 from storage.model import Dream, Image
 
@@ -149,7 +149,7 @@ class Subscribers:
         self.closing = False
         self.max_connections = connections
         self._url_for_host = url_for_host
-        self._messages = Window(messages, 60, time.monotonic)
+        self._messages = Rate(messages, 60, time.monotonic)
         self._clock = clock
         self._dreams: dict[str, set[Mailbox]] = {}
         self._users: dict[str, set[Mailbox]] = {}  # mailboxes without a user are under ""

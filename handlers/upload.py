@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
 from config import Images
-from handlers.base import JSON_LIMIT, UNKNOWN, ApiHandler, Problem
-from handlers.limits import Limits
+from handlers.base import JSON_LIMIT, UNKNOWN, ApiHandler
+from handlers.limits import RateLimits
+from handlers.problems import Problem
 from processing import dimensions, formats
 from storage.errors import Unavailable
 from storage.model import Dream, StagedUpload
@@ -181,7 +182,7 @@ def _readable() -> Iterator[None]:
 class UploadHandler(ApiHandler):
     """A call that takes images; `upload` is None when the body is JSON."""
 
-    def initialize(self, *, staging: Staging, allowed: Images, limits: Limits, **shared: Any) -> None:
+    def initialize(self, *, staging: Staging, allowed: Images, limits: RateLimits, **shared: Any) -> None:
         super().initialize(**shared)
         self.staging = staging
         self.allowed = allowed

@@ -19,6 +19,7 @@ from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketP
 import config
 from handlers.access import Access
 from handlers.conversation import Close, Conversation, Join, Now, Output, Ping, Send, Subscribe, Unsubscribe, language
+from handlers.cors import Cors
 from handlers.frames import Frames
 from handlers.subscribers import RESTARTING, Mailbox, OutboundMessage, Subscribers
 from handlers.tokens import Tokens
@@ -38,9 +39,16 @@ class DreamSocket(WebSocketHandler):
     """`/ws/dream-images/{dream_id}/`, and `/ws/dream-images/` for many dreams."""
 
     def initialize(
-        self, *, access: Access, tokens: Tokens, dreams: Dreams, subscribers: Subscribers, settings: config.WebSocket
+        self,
+        *,
+        access: Access,
+        cors: Cors,
+        tokens: Tokens,
+        dreams: Dreams,
+        subscribers: Subscribers,
+        settings: config.WebSocket,
     ) -> None:
-        self.access = access
+        self.cors = cors
         self.tokens = tokens
         self.dreams = dreams
         self.subscribers = subscribers
@@ -61,7 +69,7 @@ class DreamSocket(WebSocketHandler):
 
     def check_origin(self, origin: str) -> bool:
         """Of the origins that are not the host this client used, which Tornado lets in by itself."""
-        return self.access.allows(origin, self.request)
+        return self.cors.allows(origin, self.request)
 
     def get_websocket_protocol(self) -> Frames | None:
         protocol = super().get_websocket_protocol()

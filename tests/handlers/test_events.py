@@ -16,8 +16,10 @@ from tornado.web import Application, RequestHandler, url
 
 from config import WebSocket
 from handlers.access import Access
+from handlers.cors import Cors
 from handlers.dreams import DreamHandler
 from handlers.events import EventsHandler
+from handlers.inflight import InFlight
 from handlers.subscribers import Subscribers
 from handlers.tokens import Tokens
 from storage.errors import NotFound, Unavailable
@@ -66,8 +68,11 @@ class World:
                 super().initialize(**row)
                 world.streams.append(self)
 
+        access = Access(public_url="", trusted_proxies=())
         row = {
-            "access": Access(public_url="", allowed_origins=(), trusted_proxies=()),
+            "access": access,
+            "cors": Cors(access, public_url="", allowed_origins=()),
+            "in_flight": InFlight(),
             "tokens": self.tokens,
             "dreams": self.dreams,
             "subscribers": self.subscribers,

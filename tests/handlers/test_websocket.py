@@ -22,6 +22,7 @@ from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from config import WebSocket
 from handlers.access import Access
+from handlers.cors import Cors
 from handlers.subscribers import Subscribers
 from handlers.tokens import Tokens
 from handlers.websocket import MOST_WAITING, DreamSocket
@@ -94,7 +95,8 @@ class World:
         """`send_buffer` makes what the system takes off our hands for each client small, so that one is slow sooner."""
         self.dreams = Dreams(*(dreams or (dream(1, BUSY),)))
         self.tokens = Tokens(b"x" * 32, access_lifetime=900, refresh_lifetime=900)
-        self.access = Access(public_url="", allowed_origins=("https://other.example",), trusted_proxies=())
+        self.access = Access(public_url="", trusted_proxies=())
+        self.cors = Cors(self.access, public_url="", allowed_origins=("https://other.example",))
         self.subscribers = Subscribers(
             url_for_host=lambda host: lambda key: f"{host}/media/{key}", connections=connections, messages=messages
         )
@@ -118,6 +120,7 @@ class World:
 
         row = {
             "access": self.access,
+            "cors": self.cors,
             "tokens": self.tokens,
             "dreams": self.dreams,
             "subscribers": self.subscribers,
