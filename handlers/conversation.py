@@ -6,7 +6,8 @@ Pure: it must not know Tornado, the database or who else listens.
     waiting for a token ──────────────────────────────> talking ──> closed (4101 … 4403, 1000, 1009, 1012)
         └──── anything else, a wrong token, too late ─────────────> closed (4401)
 
-Each method says what is to be done, in order. Whoever does it reports back with `found`, `missing`, `sent` or `end`.
+Each method returns the outputs that the caller must carry out, in order. The caller reports the results with `found`,
+`missing`, `sent` or `end`.
 """
 
 import re
@@ -33,22 +34,22 @@ from handlers.messages import (
 )
 from handlers.tokens import Caller, InvalidToken
 
-MOST_BAD = 5
-WARNING = 60.0  # seconds before the token ends
+MAX_INVALID = 5  # messages on one connection
+WARNING = 60.0  # seconds before the token expires
 
-# name -> (close code, was it the client: then an `error` of that name comes first)
+# name -> (close code, whether an `error` of that name precedes the close, because the client caused it)
 ENDINGS: dict[str, tuple[int, bool]] = {
     "dream_deleted": (1000, False),
     "message_too_big": (1009, True),
     "restarting": (1012, False),
-    "unavailable": (1012, False),  # the only "come back" without a condition: the database is on its way
+    "unavailable": (1012, False),  # the database; 1012 is the only code that lets a client simply reconnect
     "token_expired": (4101, False),
-    "signed_out_elsewhere": (4101, False),  # another device of the user: its own session goes on
+    "signed_out_elsewhere": (4101, False),  # from another device of the user: this session continues
     "too_slow": (4102, False),
     "no_pong": (4103, False),
     "too_many_connections": (4129, True),
     "rate_limited": (4129, True),
-    "bad_messages": (4400, False),  # the fifth `bad_message` came just before
+    "bad_messages": (4400, False),  # just after the `bad_message` that was one too many
     "unauthenticated": (4401, True),
     "authentication_timeout": (4401, True),
     "invalid_token": (4401, True),
@@ -61,22 +62,22 @@ ENDINGS: dict[str, tuple[int, bool]] = {
 class Now(NamedTuple):
     """One moment on two clocks."""
 
-    steady: float  # never jumps: every deadline
-    wall: float  # Unix seconds, which tokens and clients speak of; may be set at any time
+    steady: float  # seconds on a clock that never jumps, for every deadline
+    wall: float  # Unix seconds, as in tokens and messages; may be set at any time
 
 
-# ---- what is to be done
+# ---- outputs
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
     message: ServerMessage
-    heartbeat_of: str = ""  # the dream whose older heartbeat this replaces, if that still waits
+    heartbeat_of: str = ""  # the dream whose queued heartbeat this replaces
 
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """The connection counts as this caller's; again with each new token."""
+    """Count the connection as one of this caller's. Repeated with each new token."""
 
     caller: Caller
 
@@ -93,12 +94,12 @@ class Unsubscribe:
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """A ping of the WebSocket protocol."""
+    """Send a ping frame of the WebSocket protocol."""
 
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """After what was sent before. Nothing follows."""
+    """Close after the messages sent so far. It is the last output."""
 
     code: int
     reason: str
@@ -117,12 +118,12 @@ class Conversation:
 
     __slots__ = (
         "_authenticate_by",
-        "_bad",
         "_caller",
         "_check",
         "_dream_id",
         "_dreams",
         "_expires",
+        "_invalid",
         "_language",
         "_ping_at",
         "_pong_by",
@@ -141,17 +142,17 @@ class Conversation:
         self._language = language
         self._caller: Caller | None = None
         self._dreams: dict[str, int] = {}  # subscribed -> the newest revision that was sent; 0: none yet
-        self._bad = 0
+        self._invalid = 0
         self._authenticate_by: float | None = now.steady + settings.auth_timeout
         self._ping_at = now.steady + settings.ping_interval
         self._pong_by: float | None = None
         self._warn_at: float | None = None
         self._expires: float | None = None
 
-    # ---- what happens to it
+    # ---- events
 
     def opened(self, authorization: str | None, now: Now) -> list[Output]:
-        """The handshake is finished; `authorization` is its header."""
+        """The handshake is complete; `authorization` is its header."""
         return [] if authorization is None else self._authenticate(authorization, now)
 
     def received(self, message: str | bytes, now: Now) -> list[Output]:
@@ -159,18 +160,18 @@ class Conversation:
             return []
         if len(message.encode() if isinstance(message, str) else message) > self._settings.max_message:
             return self.end("message_too_big")
-        said = _understood(message)
-        if isinstance(said, AuthenticateMessage):
-            return self._authenticate(said.token, now)
+        request = _decode(message)
+        if isinstance(request, AuthenticateMessage):
+            return self._authenticate(request.token, now)
         if self._caller is None:
             return self.end("unauthenticated")
-        match said:
+        match request:
             case PingMessage():
-                return [Send(PongMessage(said.timestamp))]
+                return [Send(PongMessage(request.timestamp))]
             case SubscribeMessage() if self._dream_id is None:
-                return self._subscribe(said.dream_ids)
+                return self._subscribe(request.dream_ids)
             case UnsubscribeMessage() if self._dream_id is None:
-                known = [dream_id for dream_id in dict.fromkeys(said.dream_ids) if dream_id in self._dreams]
+                known = [dream_id for dream_id in dict.fromkeys(request.dream_ids) if dream_id in self._dreams]
                 for dream_id in known:
                     del self._dreams[dream_id]
                 return [Unsubscribe(dream_id) for dream_id in known]
@@ -178,11 +179,11 @@ class Conversation:
                 return self._bad_message()
 
     def pong(self) -> None:
-        """A protocol ping was answered."""
+        """The client answered a ping frame."""
         self._pong_by = None
 
     def deadline(self) -> float | None:
-        """When, on the steady clock, `tick` must be called next; before that it does nothing."""
+        """The time on the steady clock at which `tick` has something to do; None once closed."""
         if self.closed:
             return None
         times = (self._authenticate_by, self._warn_at, self._expires, self._ping_at, self._pong_by)
@@ -199,16 +200,16 @@ class Conversation:
             return self.end("no_pong")
         return [*self._warning(now), *self._heartbeats(now)]
 
-    # ---- reports of what was done
+    # ---- results of outputs
 
     def found(self, dream_id: str, revision: int) -> ServerMessage | None:
-        """The dream's state is about to be sent: after the message returned, if there is one."""
+        """The dream was read. The caller sends the returned message, if there is one, and then the state."""
         first = not self._dreams.get(dream_id)
         self._dreams[dream_id] = max(revision, self._dreams.get(dream_id, 0))
         return views.connection_established(dream_id, self._language) if first else None
 
     def missing(self, dream_id: str) -> list[Output]:
-        """No such dream, or another's."""
+        """The dream does not exist, or belongs to another user."""
         if self.closed:
             return []
         if self._dream_id is not None:
@@ -217,7 +218,7 @@ class Conversation:
         return [self._error("not_found", dream_id=dream_id)]
 
     def sent(self, dream_id: str, revision: int, last: bool) -> list[Output]:
-        """News of a dream went out; `last`: that it is deleted."""
+        """A message about the dream was written; `last` when it is the dream's deletion."""
         if dream_id in self._dreams:
             self._dreams[dream_id] = max(revision, self._dreams[dream_id])
         if not last:
@@ -226,12 +227,12 @@ class Conversation:
         return self.end("dream_deleted") if self._dream_id is not None else [Unsubscribe(dream_id)]
 
     def end(self, name: str, **details: Any) -> list[Output]:
-        """Close for the reason `name`, one of `ENDINGS`; nothing when it is closed already."""
+        """Close for the reason `name`, a key of `ENDINGS`; no outputs when it is closed already."""
         if self.closed:
             return []
         self.closed = True
-        code, told = ENDINGS[name]
-        error: list[Output] = [self._error(name, **details)] if told else []
+        code, has_error = ENDINGS[name]
+        error: list[Output] = [self._error(name, **details)] if has_error else []
         return [*error, Close(code, SENTENCES[self._language][name])]
 
     # ---- inside
@@ -247,7 +248,7 @@ class Conversation:
             return self.end("wrong_user")
         self._caller = caller
         self._authenticate_by = None
-        # Converted once, so that setting the wall clock neither cuts a connection off nor keeps it for ever.
+        # Converted once, so that a change of the wall clock neither cuts a connection off nor keeps it for ever.
         self._expires = now.steady + caller.expires - now.wall
         self._warn_at = self._expires - WARNING
         subscribed: list[Output] = []
@@ -283,9 +284,9 @@ class Conversation:
                 yield Send(HeartbeatMessage(dream_id, revision, now.wall), heartbeat_of=dream_id)
 
     def _bad_message(self) -> list[Output]:
-        self._bad += 1
+        self._invalid += 1
         error = self._error("bad_message")
-        return [error] if self._bad < MOST_BAD else [error, *self.end("bad_messages")]
+        return [error] if self._invalid < MAX_INVALID else [error, *self.end("bad_messages")]
 
     def _error(self, code: str, **details: Any) -> Send:
         return Send(error_message(code, self._language, **details))
@@ -295,23 +296,23 @@ def _due(time: float | None, now: Now) -> bool:
     return time is not None and now.steady >= time
 
 
-def _understood(message: str | bytes) -> ClientMessage | None:
+def _decode(message: str | bytes) -> ClientMessage | None:
     if isinstance(message, bytes):
         return None
     try:
-        said = _decoder.decode(message)
+        request = _decoder.decode(message)
     except (msgspec.DecodeError, RecursionError):
         return None
-    if isinstance(said, PingMessage) and bytes(said.timestamp)[0] not in b"-0123456789":
+    if isinstance(request, PingMessage) and bytes(request.timestamp)[0] not in b"-0123456789":
         return None
-    return said
+    return request
 
 
 _CHOICE = re.compile(r"(zh|en)(?:-[a-z0-9-]+)?(?:\s*;\s*q\s*=\s*([01](?:\.\d{0,3})?))?", re.ASCII | re.IGNORECASE)
 
 
 def language(accept_language: str | None) -> str:
-    """`en` when the header prefers English to Chinese, else `zh`; of equals the first counts."""
+    """`en` when the header prefers English to Chinese, else `zh`; between equals the first wins."""
     best, quality = "zh", 0.0
     for part in (accept_language or "").split(","):
         found = _CHOICE.fullmatch(part.strip())

@@ -1,20 +1,20 @@
 """Dreams over HTTP: list, create, read, change, delete.
 
-It must not know how a dream is stored, nor what happens to its images.
+It must not know how the database stores a dream, nor how images are processed.
 """
 
 from typing import Any
 
 from handlers import forms, views
-from handlers.base import ApiHandler
+from handlers.answers import answer_dream
 from handlers.bodies import TITLE_LENGTH, DreamPageBody
-from handlers.events import ListeningHandler
 from handlers.forms import Invalid
+from handlers.listening import ListeningHandler
 from handlers.requests import PAGE, DreamsQuery
 from handlers.upload import UploadHandler
 from handlers.views import UrlForHost
 from storage.dreams import Dreams, InvalidCursor
-from storage.model import Draft, Dream
+from storage.model import Draft
 
 
 class DreamsHandler(UploadHandler):
@@ -51,7 +51,7 @@ class DreamsHandler(UploadHandler):
                 until=forms.moment("to", query["to"]) if query.get("to") else None,
             )
         except InvalidCursor:
-            raise Invalid([{"field": "cursor", "message": "must be the next_cursor of an earlier page"}]) from None
+            raise Invalid([{"field": "cursor", "message": "must be the next_cursor of a previous page"}]) from None
         url_for = self.url_for_host(self.access.base_url(self.request))
         self.answer(200, DreamPageBody([views.dream(dream, url_for) for dream in items], cursor))
 
@@ -63,8 +63,10 @@ class DreamsHandler(UploadHandler):
             async with self.uploaded() as upload:
                 raw = forms.from_multipart(upload.fields)
                 draft = drafted(forms.fields(raw, beside=frozenset({"positions"})), images=len(upload.parts))
-                where = forms.positions(raw.get("positions", []), images=len(upload.parts), length=len(draft.content))
-                uploads = upload.placed(where)
+                positions = forms.positions(
+                    raw.get("positions", []), images=len(upload.parts), length=len(draft.content)
+                )
+                uploads = upload.placed(positions)
                 dream = await self.dreams.create(self.caller.user, draft, uploads, self.key)
                 upload.keep_if_in(dream)
         answer_dream(self, 201, dream, self.url_for_host)
@@ -78,10 +80,10 @@ class DreamHandler(ListeningHandler):
         self.url_for_host = url_for_host
 
     async def get(self, dream_id: str) -> None:
-        wanted = forms.waiting({name: self.get_query_argument(name) for name in self.request.query_arguments})
-        if wanted is None:
+        condition = forms.waiting({name: self.get_query_argument(name) for name in self.request.query_arguments})
+        if condition is None:
             answer_dream(self, 200, await self.dreams.get(self.caller.user, dream_id), self.url_for_host)
-        elif (dream := await self.newer(dream_id, *wanted)) is not None:
+        elif (dream := await self.newer(dream_id, *condition)) is not None:
             answer_dream(self, 200, dream, self.url_for_host)
         else:
             self.log_about = f"dream={dream_id}"
@@ -104,13 +106,8 @@ class DreamHandler(ListeningHandler):
 
 
 def drafted(values: dict[str, Any], *, images: int) -> Draft:
-    """A new dream's draft; a dream in which there is nothing at all is a mistake."""
+    """The draft of a new dream. Raises `Invalid` when it has no title, no content and no image."""
     draft = Draft(**values)
     if not (draft.title.strip() or draft.content.strip() or images):
-        raise Invalid([{"field": "title", "message": "a dream needs a title, a content or an image"}])
+        raise Invalid([{"field": "title", "message": "a dream needs a title, content or an image"}])
     return draft
-
-
-def answer_dream(handler: ApiHandler, status: int, dream: Dream, url_for_host: UrlForHost) -> None:
-    handler.log_about = f"dream={dream.id}"
-    handler.answer(status, views.dream(dream, url_for_host(handler.access.base_url(handler.request))))

@@ -1,4 +1,4 @@
-"""The frames of one WebSocket: Tornado's protocol, with fewer calls of the system for each message.
+"""The frames of one WebSocket: Tornado's protocol, with fewer system calls for each message.
 
 It must not know what the messages say.
 """
@@ -11,18 +11,21 @@ from functools import lru_cache
 from tornado.iostream import StreamClosedError
 from tornado.websocket import WebSocketClosedError, WebSocketProtocol13
 
-CHUNK = 16 * 1024  # bytes asked of the system at a time
+CHUNK = 16 * 1024  # bytes of one read from the socket
 
 
 class Frames(WebSocketProtocol13):
-    """Tornado reads a short message in three pieces, and stops and starts listening to the socket around each; and
-    what it writes becomes a task and two futures. Here what has come is read at once, and what the system takes at
-    once is written without more ado."""
+    """Tornado's protocol with a read buffer and with writes that bypass its tasks.
+
+    Tornado reads a short message in three pieces, and registers and unregisters the socket with the event loop around
+    each of them; its writes cost a task and two futures. `Frames` reads whatever has arrived in one call, and writes
+    straight to the socket as long as the system accepts the data at once.
+    """
 
     _unread = b""
 
     async def _receive_frame_loop(self) -> None:
-        self.stream.read_chunk_size = CHUNK  # the server's is for uploads, and cleared before each read
+        self.stream.read_chunk_size = CHUNK  # the server's is sized for uploads, and zeroed before each read
         await super()._receive_frame_loop()
 
     async def _read_bytes(self, n: int) -> bytes:
@@ -33,8 +36,9 @@ class Frames(WebSocketProtocol13):
         return taken
 
     def write_texts(self, texts: Sequence[bytes]) -> "Future[None] | None":
-        """Each a message of its own, all in one write. None: the system has taken them; else done when it has.
+        """Write each text as a message of its own, all in one write.
 
+        Returns None when the system has accepted them all, else a future that completes when it has.
         Raises `WebSocketClosedError`.
         """
         if self.is_closing():
@@ -44,7 +48,7 @@ class Frames(WebSocketProtocol13):
         if not stream.writing():
             try:
                 taken = stream.socket.send(data)
-            except OSError:  # it takes nothing now, or never more: then the stream finds out, and closes
+            except OSError:  # the socket is full or broken: the stream finds out which, and closes a broken one
                 taken = 0
             if taken == len(data):
                 return None
@@ -56,9 +60,9 @@ class Frames(WebSocketProtocol13):
 
 @lru_cache(maxsize=4)
 def _frame(text: bytes) -> bytes:
-    """A text message in one frame, as a server sends it: unmasked (RFC 6455, 5.2).
+    """A text message in one unmasked frame, as a server sends it (RFC 6455, 5.2).
 
-    Remembered, because what a dream's listeners are told is mostly the same object.
+    Cached, because the listeners of a dream mostly receive the same bytes object.
     """
     if len(text) < 126:
         return struct.pack("!BB", 0x81, len(text)) + text

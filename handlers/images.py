@@ -1,4 +1,4 @@
-"""The images of a dream over HTTP: add, remove, retry, read the original.
+"""The images of a dream over HTTP: add, remove, retry, download the original.
 
 It must not know how an image is processed.
 """
@@ -9,8 +9,8 @@ from typing import Any
 import aiofiles
 
 from handlers import forms
+from handlers.answers import answer_dream
 from handlers.base import ApiHandler
-from handlers.dreams import answer_dream
 from handlers.forms import Invalid
 from handlers.problems import Problem
 from handlers.upload import UploadHandler
@@ -42,22 +42,22 @@ class ImagesHandler(UploadHandler):
             answer_dream(self, 201, first, self.url_for_host)
             return
         if not self.is_multipart():
-            raise Problem(415, "Images come as multipart/form-data, with the fields `images` and `positions`.")
+            raise Problem(415, "Send images as multipart/form-data with the fields `images` and `positions`.")
         self.open_upload(room=self.allowed.max_per_dream - len(dream.images))
 
     async def post(self, dream_id: str) -> None:
         async with self.uploaded() as upload:
-            if foreign := set(upload.fields) - {"positions"}:
-                message = "there is no such field; there are images, positions"
-                raise Invalid([{"field": name, "message": message} for name in sorted(foreign)])
+            if unknown := set(upload.fields) - {"positions"}:
+                message = "unknown field; allowed are images, positions"
+                raise Invalid([{"field": name, "message": message} for name in sorted(unknown)])
             if not upload.parts:
-                raise Invalid([{"field": "images", "message": "there must be one at least"}])
+                raise Invalid([{"field": "images", "message": "must contain at least one image"}])
             dream = await self.dreams.get(self.caller.user, dream_id)
             raw = upload.fields.get("positions", [])
-            where = forms.positions(raw, images=len(upload.parts), length=len(dream.content))
-            most = self.allowed.max_per_dream
+            positions = forms.positions(raw, images=len(upload.parts), length=len(dream.content))
+            limit = self.allowed.max_per_dream
             dream = await self.dreams.add_images(
-                self.caller.user, dream_id, upload.placed(where), most=most, key=self.key
+                self.caller.user, dream_id, upload.placed(positions), most=limit, key=self.key
             )
             upload.keep_if_in(dream)
         answer_dream(self, 201, dream, self.url_for_host)
@@ -86,10 +86,10 @@ class RetryHandler(ApiHandler):
         self.url_for_host = url_for_host
 
     async def post(self, dream_id: str, image_id: str) -> None:
-        dream, image = await _theirs(self.dreams, self.caller.user, dream_id, image_id)
+        dream, image = await _own_image(self.dreams, self.caller.user, dream_id, image_id)
         retried = await self.jobs.retry(dream, image) if image.state is State.FAILED else None
         if retried is None:
-            raise Conflict("Only a failed image can be tried again.")
+            raise Conflict("Only a failed image can be retried.")
         answer_dream(self, 202, retried, self.url_for_host)
 
 
@@ -103,9 +103,9 @@ class OriginalHandler(ApiHandler):
         self.staging = staging
 
     async def get(self, dream_id: str, image_id: str) -> None:
-        _, image = await _theirs(self.dreams, self.caller.user, dream_id, image_id)
+        _, image = await _own_image(self.dreams, self.caller.user, dream_id, image_id)
         pieces = self._pieces(image)
-        first = await anext(pieces, b"")  # what is not there must be found missing before the headers go out
+        first = await anext(pieces, b"")  # a missing file must become a 404 before the headers are sent
         extension = formats.EXTENSIONS[image.format]
         self.set_header("Content-Type", formats.MEDIA_TYPES[image.format])
         self.set_header("Content-Length", image.bytes)
@@ -129,7 +129,7 @@ class OriginalHandler(ApiHandler):
                 yield piece
 
 
-async def _theirs(dreams: Dreams, owner: str, dream_id: str, image_id: str) -> tuple[Dream, Image]:
+async def _own_image(dreams: Dreams, owner: str, dream_id: str, image_id: str) -> tuple[Dream, Image]:
     dream = await dreams.get(owner, dream_id)
     image = dream.image(int(image_id))
     if image is None:

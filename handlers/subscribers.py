@@ -178,7 +178,8 @@ class Subscribers:
         mailbox.forget(dream_id)
 
     def discard(self, mailbox: Mailbox) -> None:
-        """Remove the mailbox from every dream; its queued messages may still be delivered."""
+        """Remove the mailbox from its account and from every dream. Its queued messages may still be delivered."""
+        self.leave(mailbox)
         for dream_id in mailbox.dreams():
             _drop(self._dreams, dream_id, mailbox)
 

@@ -1,6 +1,6 @@
-"""Tornado around a `Conversation`: reads, writes, keeps its time, and fetches the dreams it asks for.
+"""Tornado around a `Conversation`: reads, writes, keeps its deadlines, and reads the dreams that it subscribes to.
 
-It must not know what may be said when: the session decides that. Nor who else listens.
+It must not know the rules of the conversation, nor who else listens.
 """
 
 import asyncio
@@ -21,18 +21,17 @@ from handlers.access import Access
 from handlers.conversation import Close, Conversation, Join, Now, Output, Ping, Send, Subscribe, Unsubscribe, language
 from handlers.cors import Cors
 from handlers.frames import Frames
+from handlers.listening import RETRY_AFTER, check_id
 from handlers.subscribers import RESTARTING, Mailbox, OutboundMessage, Subscribers
 from handlers.tokens import Tokens
-from storage.dreams import NO_DREAM, Dreams
+from storage.dreams import Dreams
 from storage.errors import NotFound, Unavailable
 
-# Letters that may wait before we stop reading: who sends pings and takes no pongs feels it in their own socket, and
-# each ping of an honest client is still answered.
-MOST_WAITING = 64
+# Back-pressure: with so many messages queued the server stops reading. A client that sends pings without reading the
+# pongs then fills its own socket, and an honest client still gets an answer to every ping.
+MAX_QUEUED = 64
 
-MOST_AT_ONCE = 16  # messages in one write: what is written can no longer be replaced by newer ones
-
-RETRY_AFTER = 30  # seconds, for one connection too many: in the meantime one that is dead is found out
+MAX_BATCH = 16  # messages in one write: a newer message can no longer replace one that was written
 
 
 class DreamSocket(WebSocketHandler):
@@ -68,21 +67,21 @@ class DreamSocket(WebSocketHandler):
             self.finish("The Origin header is not an origin.")
 
     def check_origin(self, origin: str) -> bool:
-        """Of the origins that are not the host this client used, which Tornado lets in by itself."""
+        """Decide about origins other than the host that the client used, which Tornado itself allows."""
         return self.cors.allows(origin, self.request)
 
     def get_websocket_protocol(self) -> Frames | None:
         protocol = super().get_websocket_protocol()
         return Frames(self, False, protocol.params) if isinstance(protocol, WebSocketProtocol13) else None
 
-    # ---- what Tornado reports
+    # ---- events from Tornado
 
     async def open(self, dream_id: str | None = None) -> None:
         headers = self.request.headers
-        authorization, speaks = headers.get("Authorization"), language(headers.get("Accept-Language"))
-        headers.clear()  # a kilobyte, and the token, that Tornado would keep as long as the connection lasts
+        authorization, preferred = headers.get("Authorization"), language(headers.get("Accept-Language"))
+        headers.clear()  # a kilobyte, token included, that Tornado would keep for the life of the connection
         self.set_nodelay(True)
-        self._conversation = Conversation(self._settings, self.tokens.caller, dream_id, speaks, self._now())
+        self._conversation = Conversation(self._settings, self.tokens.caller, dream_id, preferred, self._now())
         if self.subscribers.closing:
             self._end_now(RESTARTING)
             return
@@ -90,11 +89,11 @@ class DreamSocket(WebSocketHandler):
         try:
             await self._follow(self._conversation.opened(authorization, self._now()))
         except BaseException:
-            self._leave()  # Tornado calls on_close only when open() has returned
+            self._leave()  # Tornado calls on_close only after open() has returned
             raise
 
     def on_message(self, message: str | bytes) -> Awaitable[None] | None:
-        """Most messages are answered at once; what is waited for costs a task of Tornado's."""
+        """Answer most messages at once: for an awaitable Tornado would create a task."""
         if self._closing is None and self._mailbox.user and (wait := self.subscribers.take_message(self._mailbox.user)):
             outputs = self._conversation.end("rate_limited", retry_after=math.ceil(wait))
         else:
@@ -102,7 +101,7 @@ class DreamSocket(WebSocketHandler):
         if self._writer is not None or any(isinstance(output, Subscribe) for output in outputs):
             return self._follow(outputs)
         self._do_all(outputs)
-        self._keep_time()
+        self._set_timer()
         return None
 
     def on_pong(self, data: bytes) -> None:
@@ -113,13 +112,13 @@ class DreamSocket(WebSocketHandler):
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         if not isinstance(value, asyncio.CancelledError):
-            # The traceback only: the request's own text, which Tornado would add, is private.
+            # Only the traceback: the text of the request, which Tornado would add, is private.
             app_log.error("a WebSocket failed", exc_info=(typ, value, tb))
 
-    # ---- doing what the session says
+    # ---- the outputs of the conversation
 
     async def _follow(self, outputs: Sequence[Output]) -> None:
-        self._keep_time()
+        self._set_timer()
         for output in outputs:
             if self._closing is not None:
                 return
@@ -127,8 +126,8 @@ class DreamSocket(WebSocketHandler):
                 await self._subscribe(output.dream_id)
             else:
                 self._do(output)
-        self._keep_time()
-        while self._writer is not None and len(self._mailbox) >= MOST_WAITING:
+        self._set_timer()
+        while self._writer is not None and len(self._mailbox) >= MAX_QUEUED:
             await asyncio.wait((self._writer,))
 
     def _do_all(self, outputs: Sequence[Output]) -> None:
@@ -157,14 +156,13 @@ class DreamSocket(WebSocketHandler):
         self.subscribers.add(dream_id, self._mailbox)
         try:
             dream = await self.dreams.get(self._mailbox.user, dream_id)
-            if dream.id != dream_id:  # the same number written differently: its news would go to the other name
-                raise NotFound(NO_DREAM)
+            check_id(dream, dream_id)
         except NotFound:
             self.subscribers.remove(dream_id, self._mailbox)
             self._do_all(self._conversation.missing(dream_id))
         except Unavailable:
-            # 1012: the server is not whole, and the client should come back after a random while. Staying without
-            # the state would break the promise that the next message is the state.
+            # Close with 1012, so that the client reconnects after a random delay. Staying without the state would
+            # break the promise that the next message is the state.
             self._do_all(self._conversation.end("unavailable"))
         else:
             self.subscribers.show(dream, self._mailbox, self._conversation.found(dream_id, dream.revision))
@@ -178,15 +176,15 @@ class DreamSocket(WebSocketHandler):
             self._write()
 
     def _write(self) -> None:
-        """What waits, as long as the system takes it at once, and then the close, if there is to be one.
+        """Write queued messages as long as the system accepts them at once, then close if a close is due.
 
-        Only for a client that is behind there is a task, which waits for it: there are never two writers.
+        Only a client that falls behind costs a task, which waits for the client. There are never two writers.
         """
         if self._writing or self._writer is not None:
             return
-        self._writing = True  # what was written may lead to new messages, which this same loop takes
+        self._writing = True  # reporting a write may queue new messages, which this same loop then writes
         try:
-            while messages := self._mailbox.take(MOST_AT_ONCE):
+            while messages := self._mailbox.take(MAX_BATCH):
                 written = self._send([message.text for message in messages])
                 if written is not None and not written.done():
                     self._writer = self._loop.create_task(self._wait(written, messages), name="websocket writer")
@@ -200,7 +198,7 @@ class DreamSocket(WebSocketHandler):
             self._writing = False
 
     async def _wait(self, written: "Future[None]", messages: list[OutboundMessage]) -> None:
-        # Not wait_for, which would cancel: Tornado does not expect that of its futures.
+        # Not wait_for, which would cancel: Tornado does not expect its futures to be cancelled.
         await asyncio.wait((written,), timeout=self._settings.slow_timeout)
         self._writer = None
         if not written.done():
@@ -220,14 +218,14 @@ class DreamSocket(WebSocketHandler):
         assert isinstance(self.ws_connection, Frames)
         return self.ws_connection.write_texts(texts)
 
-    def _end_now(self, why: str) -> None:
-        """Without waiting for what waits: for the server's own reasons, and for who takes nothing.
+    def _end_now(self, reason: str) -> None:
+        """Close without writing the queue: the server ends the connection, or the client has stopped reading.
 
-        Tornado then gives the client 5 s to answer the close, and drops the connection.
+        The client then has 5 s to answer the close, before Tornado drops the connection.
         """
         self._leave()
         with contextlib.suppress(WebSocketClosedError):
-            for output in self._conversation.end(why):
+            for output in self._conversation.end(reason):
                 if isinstance(output, Send):
                     self._send([msgspec.json.encode(output.message)])
                 elif isinstance(output, Close):
@@ -236,17 +234,17 @@ class DreamSocket(WebSocketHandler):
             self.close(self._closing.code, self._closing.reason)
 
     def _ping(self) -> None:
-        # Past the writer: few can wait, since one that is not answered closes the connection.
+        # Bypasses the queue. Pings cannot pile up, because one without an answer closes the connection.
         with contextlib.suppress(WebSocketClosedError):
             self.ping()
 
-    # ---- time, and the end
+    # ---- deadlines, and the end
 
     def _now(self) -> Now:
         return Now(self._loop.time(), time.time())
 
-    def _keep_time(self) -> None:
-        """One timer; it may come early, and then only asks again."""
+    def _set_timer(self) -> None:
+        """Keep one timer, which may fire early and is then set again."""
         deadline = self._conversation.deadline()
         if self._timer is not None and (deadline is None or deadline < self._timer.when()):
             self._timer.cancel()
@@ -257,12 +255,11 @@ class DreamSocket(WebSocketHandler):
     def _tick(self) -> None:
         self._timer = None
         self._do_all(self._conversation.tick(self._now()))
-        self._keep_time()
+        self._set_timer()
 
     def _leave(self) -> None:
-        """Out of the registry; may be called twice."""
+        """Leave the registry and stop the timer. May be called twice."""
         self.subscribers.discard(self._mailbox)
-        self.subscribers.leave(self._mailbox)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -36,6 +36,7 @@ PURE = [
 JOURNEYS = {
     "server.py": "test_stop.py",  # starts, serves, drains
     "handlers/routes.py": "test_dreams.py",  # a row that is missing or wrong fails every journey
+    "handlers/answers.py": "test_dreams.py",  # one dream, as each call shows it
     "handlers/base.py": "test_bad_input.py",  # every error's one way out
     "handlers/upload.py": "test_uploads.py",  # parts while they stream, limits, cut connections
     "handlers/dreams.py": "test_dreams.py",  # made, listed, changed, deleted
@@ -107,6 +108,21 @@ def test_no_two_modules_import_each_other() -> None:
     while free := [name for name, needs in left.items() if not needs]:
         left = {name: needs - set(free) for name, needs in left.items() if name not in free}
     assert left == {}
+
+
+SIDE_BY_SIDE = ["dreams", "events", "images", "websocket"]
+
+
+@pytest.mark.parametrize("name", SIDE_BY_SIDE)
+def test_handlers_stand_side_by_side(name: str) -> None:
+    """Neither directly nor through other modules does one of these import another."""
+    ours = {module.removesuffix(".py").replace("/", "."): module for module in modules()}
+    found: set[str] = set()
+    todo = {f"handlers.{name}"}
+    while todo:
+        todo = {each for module in todo for each in imports(tree(ours[module])) if each in ours} - found
+        found |= todo
+    assert found & {f"handlers.{each}" for each in SIDE_BY_SIDE} == set()
 
 
 @pytest.mark.parametrize("module", PURE)

@@ -148,7 +148,7 @@ def test_token_warns_a_minute_before_and_then_ends() -> None:
     assert quiet(opened, later(LIFE - 60.1)) == []
     assert quiet(opened, later(LIFE - 60)) == [Send(TokenExpiringMessage(60))]
     assert quiet(opened, later(LIFE - 1)) == []
-    assert quiet(opened, later(LIFE)) == [Close(4101, "The token has expired. Reconnect with a new one.")]
+    assert quiet(opened, later(LIFE)) == [Close(4101, "The token has expired. Reconnect with a new token.")]
 
 
 def test_short_token_warns_at_once() -> None:
@@ -165,7 +165,7 @@ def test_new_token_extends() -> None:
     assert outputs == [Join(Caller("ann", "session of ann", 7000.0))]
     assert quiet(opened, later(LIFE)) == []
     assert quiet(opened, later(1940)) == [Send(TokenExpiringMessage(60))]
-    assert quiet(opened, later(2000)) == [Close(4101, "The token has expired. Reconnect with a new one.")]
+    assert quiet(opened, later(2000)) == [Close(4101, "The token has expired. Reconnect with a new token.")]
 
 
 def test_extending_with_another_users_token_closes() -> None:
@@ -489,7 +489,7 @@ def test_sentences_are_complete_and_fit(lang: str) -> None:
 
 def test_errors_speak_the_connections_language() -> None:
     """Error and reason are Chinese on a Chinese connection."""
-    text = "令牌无效、已过期或已注销。"
+    text = "令牌无效、已过期或已被撤销。"
     outputs = new(lang="zh").opened("Bearer eve", START)
     assert outputs == [Send(ErrorMessage("invalid_token", text)), Close(4401, text)]
 

@@ -1,4 +1,4 @@
-"""Event streams and reads that wait, with real sockets; only the database is a stand-in."""
+"""Event streams and what they share with long polls, over real sockets; only the database is a stand-in."""
 
 import asyncio
 import json
@@ -302,7 +302,7 @@ async def test_restart_ends_the_streams() -> None:
         assert (await events.end())["code"] == "restarting"
         world.dreams.gate.set()
         for answer in (await reading, await world.api().call("GET", "/api/dreams/d1/events")):
-            assert problem(answer, 503)["detail"] == "The server is restarting. Reconnect in a moment."
+            assert problem(answer, 503)["detail"] == "The server is restarting. Try again in a moment."
             assert 1 <= int(answer.headers["Retry-After"]) <= 5
 
 
@@ -398,98 +398,3 @@ async def test_client_that_goes_leaves_the_registry(path: str, caplog: pytest.Lo
         world.change(dream(2, BUSY))
     assert world.dreams.reading == 2
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
-
-
-# ---- the read that waits
-
-
-@pytest.mark.gen_test
-async def test_newer_dream_is_answered_at_once() -> None:
-    """Whatever the client would wait; the answer is the dream as a plain read shows it."""
-    async with World(dream(3, image(1))) as world:
-        api = world.api()
-        plain = await api.json("GET", "/api/dreams/d1")
-        for query in ("since=2", "since=0", "since=2&wait=0", "since=2&wait=60"):
-            assert await api.json("GET", f"/api/dreams/d1?{query}") == plain
-
-
-@pytest.mark.gen_test
-@pytest.mark.parametrize("query", ["since=3", "since=3&wait=0", "since=4&wait=0", "since=3&wait=1"])
-async def test_nothing_new_is_304(query: str) -> None:
-    """Without a body, after `wait` seconds, which are none when they are not given."""
-    async with World(dream(3, BUSY)) as world:
-        began = time.monotonic()
-        answer = await world.api().call("GET", f"/api/dreams/d1?{query}")
-        assert (answer.code, answer.body) == (304, b"")
-        assert (time.monotonic() - began >= 1) == query.endswith("wait=1")
-
-
-@pytest.mark.gen_test
-async def test_change_answers_who_waits() -> None:
-    """The dream as it is after the change; one who has a later revision already goes on waiting."""
-    async with World() as world:
-        first, second = await world.waiting(), await world.waiting("since=2&wait=60")
-        world.change(dream(2, image(1)), progress=1)
-        assert json.loads((await first).body)["revision"] == 2
-        assert not second.done()
-        world.change(dream(3, image(1)))
-        assert json.loads((await second).body)["revision"] == 3
-
-
-@pytest.mark.gen_test
-async def test_change_while_the_dream_is_read_is_not_missed() -> None:
-    """The request is registered before the dream is read: a change between the two answers it."""
-    async with World() as world:
-        world.dreams.gate.clear()
-        waiting = await world.waiting()
-        world.change(dream(2, BUSY))
-        world.dreams.gate.set()
-        assert json.loads((await waiting).body)["revision"] == 2
-
-
-@pytest.mark.gen_test
-async def test_deletion_answers_who_waits() -> None:
-    """With 404."""
-    async with World() as world:
-        waiting = await world.waiting()
-        world.change(dream(2, deleted=True))
-        assert problem(await waiting, 404)
-
-
-@pytest.mark.gen_test
-async def test_signing_out_answers_who_waits() -> None:
-    """401 for the session; another of the user has missed nothing, and may ask again."""
-    async with World() as world:
-        mine, elsewhere = await world.waiting(), await world.waiting(api=world.api(session="s2"))
-        world.sign_out("s1")
-        assert problem(await mine, 401)["detail"] == "This session has been signed out: sign in again."
-        assert (await elsewhere).code == 304
-
-
-@pytest.mark.gen_test
-async def test_token_end_answers_who_waits() -> None:
-    """401, when the token ends before the waiting would."""
-    async with World() as world:
-        waiting = await world.waiting(api=world.api(lasts=1.0))
-        assert "has run out" in problem(await waiting, 401)["detail"]
-
-
-@pytest.mark.gen_test
-async def test_restart_answers_who_waits() -> None:
-    """503, since who is told 304 asks again at once; a plain read is still answered."""
-    async with World() as world:
-        waiting = await world.waiting()
-        world.subscribers.close_all()
-        for answer in (await waiting, await world.api().call("GET", "/api/dreams/d1?since=1&wait=60")):
-            assert problem(answer, 503)
-            assert 1 <= int(answer.headers["Retry-After"]) <= 5
-        assert (await world.api().call("GET", "/api/dreams/d1")).code == 200
-
-
-@pytest.mark.gen_test
-async def test_wrong_numbers_are_named() -> None:
-    """422, and nothing is read."""
-    async with World() as world:
-        answer = await world.api().call("GET", "/api/dreams/d1?since=x&wait=61&until=5")
-        assert [each["field"] for each in problem(answer, 422)["errors"]] == ["until", "since", "wait"]
-        assert world.dreams.reading == 0

@@ -25,7 +25,7 @@ from handlers.access import Access
 from handlers.cors import Cors
 from handlers.subscribers import Subscribers
 from handlers.tokens import Tokens
-from handlers.websocket import MOST_WAITING, DreamSocket
+from handlers.websocket import MAX_QUEUED, DreamSocket
 from storage.errors import NotFound, Unavailable
 from storage.model import Dream, State
 from tests.client import WITHIN, Json, until
@@ -305,7 +305,7 @@ async def test_a_thousand_pings_at_once_are_a_thousand_pongs() -> None:
         for number in range(1000):
             client.socket.write_message(f'{{"type": "ping", "timestamp": {number}}}')
         assert [(await client.read())["timestamp"] for _ in range(1000)] == list(range(1000))
-        assert world.most_waiting <= MOST_WAITING
+        assert world.most_waiting <= MAX_QUEUED
 
 
 # ---- refusals
@@ -616,7 +616,7 @@ async def test_client_that_never_reads_is_cut_off(slow_timeout: float, lasts: fl
             while True:
                 await client.send(0x1, ping)
         await until(lambda: world.ended, "Tornado has let go of it")
-        assert 0 < world.most_waiting <= MOST_WAITING
+        assert 0 < world.most_waiting <= MAX_QUEUED
         assert world.nobody_is_left()
 
 
