@@ -9,13 +9,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
-
 from handlers import views
 from handlers.base import ApiHandler
+from handlers.bodies import SessionBody, TokensBody
 from handlers.limits import RateLimits
 from handlers.passwords import Passwords
 from handlers.problems import CHALLENGE, Problem
+from handlers.requests import NAME_LENGTH, PASSWORD, LoginBody, RefreshBody
 from handlers.tokens import SIGNED_OUT, InvalidToken
 from storage.dreams import Dreams
 from storage.errors import Unavailable
@@ -24,21 +24,8 @@ from storage.users import Users
 
 SignedOut = Callable[[str, str | None], None]  # user, session; None: all of the user's sessions
 
-LONGEST_NAME = 64
-PASSWORD = range(8, 1025)  # code points
 COOKIE = "dreamlog_refresh"
 COOKIE_PATH = "/api/auth"
-
-
-class LoginBody(msgspec.Struct, forbid_unknown_fields=True):
-    """A name and a password. The fields accept any JSON, so that `_checked` can name every mistake at once."""
-
-    username: Any = None
-    password: Any = None
-
-
-class RefreshBody(msgspec.Struct, forbid_unknown_fields=True):
-    refresh: str | None = None
 
 
 class AuthHandler(ApiHandler):
@@ -46,17 +33,20 @@ class AuthHandler(ApiHandler):
 
     users: Users
 
-    def grant(self, user: str, session: str, number: int) -> dict[str, Any]:
+    def grant(self, user: str, session: str, number: int) -> TokensBody:
         """A pair of tokens; the refresh token also goes into a cookie, where scripts cannot read it."""
         now = time.time()
         refresh = self.tokens.refresh(user, session, number, now)
         self.keep_cookie(refresh)
         access = self.tokens.access(user, session, now)
-        return {"access": access, "refresh": refresh, "expires_in": int(self.tokens.access_lifetime)}
+        return TokensBody(access=access, refresh=refresh, expires_in=int(self.tokens.access_lifetime))
 
-    async def sign_in(self, user: User) -> dict[str, Any]:
+    async def sign_in(self, user: User) -> SessionBody:
         session = await self.users.begin_session(user.id, self.session_end())
-        return {"user": views.user(user), **self.grant(user.id, session, 1)}
+        given = self.grant(user.id, session, 1)
+        return SessionBody(
+            access=given.access, refresh=given.refresh, expires_in=given.expires_in, user=views.user(user)
+        )
 
     def session_end(self) -> datetime:
         # Not before its tokens: a revoked session is remembered for as long as it is kept.
@@ -107,7 +97,7 @@ class LoginHandler(AuthHandler):
 
     async def post(self) -> None:
         username, password = _checked(self.read_json(LoginBody), _not_text, _not_text)
-        if len(username) > LONGEST_NAME or len(password) > PASSWORD[-1]:
+        if len(username) > NAME_LENGTH or len(password) > PASSWORD[-1]:
             raise _wrong()  # nobody's: no account could have been made with them
         ip = self.access.client_ip(self.request)
         self.limits.sign_in(username, ip)
@@ -201,8 +191,8 @@ class MeHandler(AuthHandler):
 def name_mistake(value: Any) -> str | None:
     if not isinstance(value, str):
         return _not_text(value)
-    if not 1 <= len(value.strip()) <= LONGEST_NAME:
-        return f"Must have 1 to {LONGEST_NAME} characters."
+    if not 1 <= len(value.strip()) <= NAME_LENGTH:
+        return f"Must have 1 to {NAME_LENGTH} characters."
     if any(unicodedata.category(character) == "Cc" for character in value.strip()):
         return "Must not have control characters."
     return None

@@ -229,6 +229,7 @@ class ReadyBody(Struct):
     """Whether each part of the server can take work."""
 
     status: Literal["ready", "not ready"]
+    server: Annotated[Literal["ok", "unavailable"], Meta(description="Unavailable while it stops.")]
     database: Literal["ok", "unavailable"]
     storage: Literal["ok", "unavailable"]
     workers: Literal["ok", "unavailable"]

@@ -6,7 +6,10 @@ It must not know how the parts do their work, only how each is asked.
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
+import msgspec
 from tornado.web import RequestHandler
+
+from handlers.bodies import HealthBody, ReadyBody
 
 Check = Callable[[], Awaitable[bool]]
 
@@ -25,10 +28,14 @@ class HealthHandler(RequestHandler):
         self.set_header("Cache-Control", "no-store")
 
     async def get(self) -> None:
-        self.write({"status": "alive"})
+        self._answer(HealthBody())
 
     async def head(self) -> None:
         await self.get()
+
+    def _answer(self, body: HealthBody | ReadyBody) -> None:
+        self.set_header("Content-Type", "application/json")
+        self.write(msgspec.json.encode(body))
 
 
 class ReadyHandler(HealthHandler):
@@ -43,7 +50,7 @@ class ReadyHandler(HealthHandler):
         ready = all(answers)
         self.set_status(200 if ready else 503)
         parts = {name: "ok" if answer else "unavailable" for name, answer in zip(self.checks, answers, strict=True)}
-        self.write({"status": "ready" if ready else "not ready", **parts})
+        self._answer(msgspec.convert({"status": "ready" if ready else "not ready", **parts}, ReadyBody))
 
 
 async def _asked(check: Check) -> bool:

@@ -5,8 +5,10 @@ Pure: it must not know Tornado or the database.
 
 import math
 from http import HTTPStatus
-from typing import Any
 
+from msgspec import UNSET
+
+from handlers.bodies import FieldErrorBody, ProblemBody
 from handlers.forms import Invalid
 from handlers.tokens import InvalidToken
 from storage.errors import Conflict, Error, NoSpace, NotFound, Refused, Unavailable
@@ -34,14 +36,9 @@ class Problem(Exception):
         self.errors = errors
         self.headers = headers or {}
 
-    def body(self) -> dict[str, Any]:
-        body: dict[str, Any] = {
-            "type": "about:blank",
-            "title": HTTPStatus(self.status).phrase,
-            "status": self.status,
-            "detail": self.detail,
-        }
-        return body | {"errors": self.errors} if self.errors is not None else body
+    def body(self) -> ProblemBody:
+        errors = UNSET if self.errors is None else [FieldErrorBody(**error) for error in self.errors]
+        return ProblemBody("about:blank", HTTPStatus(self.status).phrase, self.status, self.detail, errors)
 
 
 def too_many(detail: str, retry_after: float) -> Problem:

@@ -16,13 +16,13 @@ from config import Images
 from handlers.base import JSON_LIMIT, UNKNOWN, ApiHandler
 from handlers.limits import RateLimits
 from handlers.problems import Problem
+from handlers.requests import KEY_LENGTH
 from processing import dimensions, formats
 from storage.errors import Unavailable
 from storage.model import Dream, StagedUpload
 from storage.staging import Part, Staging
 
 FIELDS = ("title", "content", "dreamed_at", "mood", "lucidity", "tags", "positions")
-KEY_LENGTH = 255
 TEXT_FIELDS = 1000  # in one form: tags and positions are repeated
 TEXT_LIMIT = JSON_LIMIT  # bytes of all text fields together
 

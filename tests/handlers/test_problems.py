@@ -1,5 +1,6 @@
 """Errors become problems: a status, a sentence, headers; and nothing private."""
 
+import msgspec
 import pytest
 
 from handlers.forms import Invalid
@@ -35,14 +36,14 @@ def test_an_error_becomes_its_problem(error: Exception, status: int, headers: di
     """Its sentence is the detail."""
     problem = from_error(error, "r1")
     assert (problem.status, problem.headers) == (status, headers)
-    assert problem.body()["detail"] == str(error)
-    assert problem.body()["status"] == status
+    assert problem.body().detail == str(error)
+    assert problem.body().status == status
 
 
 @pytest.mark.parametrize("error", [None, KeyError("a secret"), Error("a secret")])
 def test_an_unexpected_error_tells_nothing(error: Exception | None) -> None:
     """Only where the log says more."""
-    body = from_error(error, "r1").body()
+    body = msgspec.to_builtins(from_error(error, "r1").body())
     assert body["status"] == 500
     assert "r1" in body["detail"]
     assert "secret" not in str(body)
@@ -51,9 +52,9 @@ def test_an_unexpected_error_tells_nothing(error: Exception | None) -> None:
 def test_a_problem_is_what_rfc_9457_says() -> None:
     """With the fields that were wrong, where there are some."""
     plain = {"type": "about:blank", "title": "Not Found", "status": 404, "detail": "There is none."}
-    assert Problem(404, "There is none.").body() == plain
+    assert msgspec.to_builtins(Problem(404, "There is none.").body()) == plain
     wrong = [{"field": "title", "message": "too long"}]
-    assert Problem(422, "No.", errors=wrong).body()["errors"] == wrong
+    assert msgspec.to_builtins(Problem(422, "No.", errors=wrong).body())["errors"] == wrong
 
 
 @pytest.mark.parametrize(("seconds", "header"), [(0.1, "1"), (0, "1"), (1, "1"), (1.01, "2"), (60, "60")])
