@@ -85,7 +85,7 @@ async def test_check_says_what_is_wrong_and_ends_with_1(data: Path, mongodb_uri:
     code, said = await command(data, "check", mongodb__uri="mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=100")
     assert (code, "FAIL  database " in said, said.count("FAIL")) == (1, True, 1)
     code, said = await command(data, "check", server__port=70_000)
-    assert (code, "These settings have mistakes" in said) == (1, True)
+    assert (code, "The settings have mistakes" in said) == (1, True)
 
 
 # ---- move-media
@@ -138,7 +138,7 @@ async def test_pictures_move_while_the_server_serves_them(data: Path) -> None:
                         "deleted, both copies are gone at once")  # fmt: skip
             code, said = await command(data, "move-media", "--to", "local", **oss.settings())
             assert (code, "9 images moved to local." in said) == (0, True), said
-            assert "New pictures still go to oss" in said
+            assert "New images still go to oss" in said
             back = [await api.get(dream["id"]) for dream in dreams[1:]]
             assert all(url.startswith(server.url) for url in addresses(back))
             for url in [*addresses(back), *addresses(after[1:5])]:

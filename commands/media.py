@@ -1,0 +1,92 @@
+"""`move-media` and `orphans`: the stored files of images, while the server runs or not."""
+
+import asyncio
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import click
+
+import config
+from commands.offline import Offline, offline
+from commands.options import cli_errors, config_option, data_option
+from config import Config
+from processing.janitor import orphans
+from processing.mover import Mover, exclusive_lock
+from storage.data_folder import CannotStart
+
+
+@click.command("move-media")
+@click.option("--to", required=True, type=click.Choice(["local", "oss"]), help="The storage to move the images to.")
+@config_option
+@data_option
+def move_command(to: str, file: Path | None, data: str | None) -> None:
+    """Move all images to one storage.
+
+    The server may run meanwhile. A move that was interrupted goes on when the command runs again.
+    """
+    with cli_errors():
+        mover = asyncio.run(_move(config.load(file, data=data), to))
+    if mover.problems:
+        click.echo("\n".join(["These images stay where they are:", *(f"  {problem}" for problem in mover.problems)]))
+        sys.exit(1)
+
+
+async def _move(settings: Config, to: str) -> Mover:
+    async with offline(settings) as parts:
+        _require_store(parts, to)
+        if settings.storage.backend != to:
+            click.echo(f"New images still go to {settings.storage.backend}: change storage.backend, and restart.")
+        with exclusive_lock(settings.data / "moving") as folder:
+            mover = Mover(jobs=parts.jobs, files=parts.files, to=to, folder=folder)
+            await _move_all(mover)
+        click.echo(f"{mover.images} images moved to {to}.")
+        if mover.images:
+            days = parts.files.life / 86_400
+            click.echo(f"The server removes their old files in {days:.1f} days, when every URL of them has expired.")
+    return mover
+
+
+def _require_store(parts: Offline, to: str) -> None:
+    """The server must be able to read what is moved, or nobody sees it any more."""
+    running = parts.data_folder.running_stores
+    if to not in parts.files.stores:
+        raise CannotStart("OSS is not set up in the settings. See storage in config.yaml.")
+    if running and to not in running:
+        raise CannotStart("OSS is not set up in the running server: restart it with the settings of this command.")
+
+
+async def _move_all(mover: Mover) -> None:
+    """Look again for images that were completed meanwhile, until there are none."""
+    seen: set[str | None] = set()
+    while sets := [each for each in await mover.waiting() if each[1].folder not in seen]:
+        seen |= {image.folder for _, image in sets}
+        with click.progressbar(length=len(sets), label="Moving", show_pos=True) as bar:
+            await mover.move(sets, lambda: bar.update(1))
+
+
+@click.command("orphans")
+@click.option("--delete", is_flag=True, help="Remove the files; without it the command only lists them.")
+@click.option(
+    "--older-than", default=24.0, show_default=True, help="Age in hours; a dream may still come to name younger files."
+)
+@config_option
+@data_option
+def orphans_command(delete: bool, older_than: float, file: Path | None, data: str | None) -> None:
+    """Find stored files that no dream names. A server that was killed may leave some."""
+    with cli_errors():
+        asyncio.run(_orphans(config.load(file, data=data), delete=delete, hours=older_than))
+
+
+async def _orphans(settings: Config, *, delete: bool, hours: float) -> None:
+    count = 0
+    async with offline(settings) as parts, AsyncExitStack() as stack:
+        if delete:  # copies of a move look like orphans until a dream names them
+            stack.enter_context(exclusive_lock(settings.data / "moving"))
+        async for keys in orphans(parts.jobs, parts.files, older_than=3600 * hours):
+            count += len(keys)
+            for key in keys:
+                click.echo(key)
+            if delete:
+                await parts.files.delete(keys)
+    click.echo(f"{count} files belong to no dream" + (" and were removed." if delete else "; --delete removes them."))

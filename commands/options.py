@@ -1,0 +1,34 @@
+"""The options that commands share, and how a command reports an error.
+
+It must not know what the commands do.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from config import ConfigError
+from storage.data_folder import CannotStart
+from storage.errors import Error
+from storage.mongod import MongodFailed, MongodMissing
+
+_file = click.Path(path_type=Path, dir_okay=False)
+config_option = click.option("--config", "file", type=_file, help="File with the settings [config.yaml].")
+data_option = click.option("--data", help="Folder with everything that must survive [data].")
+
+
+@contextmanager
+def cli_errors() -> Iterator[None]:
+    """Turn an error that a host can do something about into its sentence on stderr, and exit code 1.
+
+    Every other exception is a bug, and keeps its traceback. Raises `click.ClickException`.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        mistakes = "\n".join(f"  {mistake}" for mistake in error.mistakes)
+        raise click.ClickException(f"The settings have mistakes:\n{mistakes}") from None
+    except (CannotStart, MongodMissing, MongodFailed, Error) as error:
+        raise click.ClickException(str(error)) from None
