@@ -1,14 +1,25 @@
-"""The house rules that can be checked by reading: who imports whom, what is tested where, what the documents name."""
+"""The rules of the house: what a module may import and load, where its tests are, what the documents name."""
 
 import ast
 import configparser
 import re
+import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from tornado.httputil import HTTPServerRequest, RequestStartLine
+from tornado.routing import URLSpec
+from tornado.web import Application
 
+from config import Config
+from handlers.access import Access
+from handlers.routes import Parts, routes
 from storage.model import FAILURES
 
 ROOT = Path(__file__).parents[1]
@@ -29,8 +40,12 @@ PURE = [
     "handlers/limits.py",
     "handlers/views.py",
     "handlers/conversation.py",
+    "handlers/subscribers.py",
     "handlers/tokens.py",
 ]
+# These wait for each other's tasks, and reach nothing outside.
+WITHOUT_MACHINERY = [*PURE, "storage/locks.py", "storage/coalescer.py"]
+MACHINERY = {"motor", "pymongo", "bson", "tornado", "aiofiles", "oss2", "PIL"}
 
 # Modules that only join others: what they promise shows from outside, on a whole server.
 JOURNEYS = {
@@ -126,9 +141,46 @@ def test_handlers_stand_side_by_side(name: str) -> None:
 
 
 @pytest.mark.parametrize("module", PURE)
-def test_a_pure_module_knows_no_machinery(module: str) -> None:
+def test_a_pure_module_imports_no_machinery(module: str) -> None:
     """No database, no web server, no files: values in, values out."""
-    assert not roots(module) & {"motor", "pymongo", "bson", "tornado", "aiofiles", "oss2", "asyncio", "socket"}
+    assert not roots(module) & (MACHINERY | {"asyncio", "socket"})
+
+
+@pytest.mark.parametrize("module", WITHOUT_MACHINERY)
+def test_a_pure_module_loads_no_machinery(module: str) -> None:
+    """Not through any other module either, as a fresh interpreter shows."""
+    name = module.removesuffix(".py").replace("/", ".")
+    code = f"import sys, {name}; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert name in loaded.split()
+    assert not {each.partition(".")[0] for each in loaded.split()} & MACHINERY
+
+
+def test_no_two_public_classes_share_a_name() -> None:
+    """One name means one thing in the whole tree."""
+    classes = [
+        (each.name, module)
+        for module in modules()
+        for each in ast.walk(tree(module))
+        if isinstance(each, ast.ClassDef) and not each.name.startswith("_")
+    ]
+    counted = Counter(name for name, _ in classes)
+    assert [each for each in classes if counted[each[0]] > 1] == []
+
+
+# A handler only keeps its parts, except the access, which it asks for the host.
+PARTS: dict[str, Any] = dict.fromkeys((field.name for field in fields(Parts)), SimpleNamespace(origins=()))
+PARTS["access"] = Access(public_url="https://dreams.example.org", trusted_proxies=())
+ROWS = routes(Config(), Parts(**PARTS))
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.handler_class.__name__)
+async def test_a_row_gives_its_handler_what_it_needs(row: URLSpec) -> None:
+    """Tornado constructs a handler only when a request arrives, so a wrong row would not show at the start."""
+    connection: Any = SimpleNamespace(set_close_callback=lambda callback: None)
+    request = HTTPServerRequest(start_line=RequestStartLine("GET", "/", "HTTP/1.0"), connection=connection)
+    row.handler_class(Application(), request, **(row.kwargs or {}))
 
 
 def test_only_storage_knows_the_database() -> None:

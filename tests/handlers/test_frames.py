@@ -1,10 +1,11 @@
 """WebSocket frames on a real socket: however they come, and however little the other side takes."""
 
 import asyncio
+import inspect
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from tornado.httpserver import HTTPServer
 from tornado.web import Application
 from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketProtocol13
 
-from handlers.frames import Frames
+from handlers.frames import CHUNK, Frames
 from tests.client import until
 
 
@@ -164,3 +165,47 @@ async def test_a_connection_that_breaks_while_it_is_written_to_closes() -> None:
         written = handler.frames.write_texts([b"x"])
         assert written is None or written.done()
         await until(lambda: handler.closed, "the end is noticed")
+
+
+# ---- guards: an upgrade of Tornado must still call what we override
+
+
+def test_overridden_methods_exist_in_tornado() -> None:
+    """Each override has the name and the parameters of a method of Tornado's."""
+    own = {name for name, _ in inspect.getmembers(Frames, inspect.isfunction) if name in vars(Frames)}
+    assert own == {"_receive_frame_loop", "_read_bytes", "write_texts"}
+    for name in own - {"write_texts"}:
+        assert inspect.signature(getattr(Frames, name)) == inspect.signature(getattr(WebSocketProtocol13, name))
+
+
+@pytest.mark.gen_test
+async def test_tornado_reads_through_the_buffer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tornado reads every byte through our overrides, so a hundred messages in one packet cost a single read."""
+    async with connected() as (handler, _, writer):
+        stream, sizes = handler.frames.stream, []
+        read_bytes = stream.read_bytes
+
+        def counted(size: int, partial: bool = False) -> Awaitable[bytes]:
+            sizes.append((size, partial))
+            return read_bytes(size, partial)
+
+        monkeypatch.setattr(stream, "read_bytes", counted)
+        for _ in range(2):
+            writer.write(b"".join(frame(b"%d" % number) for number in range(100)))
+            await until(lambda: handler.heard[99:] and handler.heard[-1] == "99", "all messages are heard")
+            handler.heard.clear()
+        assert stream.read_chunk_size == CHUNK
+        assert set(sizes) == {(CHUNK, True)}
+        assert len(sizes) <= 4, "one read for each packet, and one for the next"
+
+
+@pytest.mark.gen_test
+async def test_frames_equal_those_of_tornado() -> None:
+    """`write_texts` bypasses Tornado's own writing, and must put the same bytes on the wire."""
+    async with connected() as (handler, reader, _):
+        for length in (0, 125, 126, 65_535, 65_536):
+            text = "x" * length
+            await handler.write_message(text)
+            handler.frames.write_texts([text.encode()])
+            size = length + (2 if length < 126 else 4 if length < 1 << 16 else 10)
+            assert await reader.readexactly(size) == await reader.readexactly(size)
