@@ -6,8 +6,6 @@ It must not know how an image is processed.
 from collections.abc import AsyncIterator
 from typing import Any
 
-import aiofiles
-
 from handlers import forms
 from handlers.answers import answer_dream
 from handlers.base import ApiHandler
@@ -18,7 +16,7 @@ from handlers.views import UrlForHost
 from processing import formats
 from storage.dreams import Dreams
 from storage.errors import Conflict, NotFound
-from storage.files import CHUNK, Files
+from storage.files import Files
 from storage.jobs import Jobs
 from storage.model import Dream, Image, State
 from storage.staging import Staging
@@ -116,17 +114,12 @@ class OriginalHandler(ApiHandler):
             self.write(piece)
             await self.flush()
 
-    async def _pieces(self, image: Image) -> AsyncIterator[bytes]:
-        if image.original is None and image.staged is None:
-            raise NotFound("The original was not kept.")
+    def _pieces(self, image: Image) -> AsyncIterator[bytes]:
         if image.original is not None and image.state is State.COMPLETED:
-            async for piece in self.files.open(image.original):
-                yield piece
-            return
-        assert image.staged is not None
-        async with aiofiles.open(self.staging.path(image.staged), "rb") as file:
-            while piece := await file.read(CHUNK):
-                yield piece
+            return self.files.open(image.original)
+        if image.staged is not None:
+            return self.staging.read(image.staged)
+        raise NotFound("The server did not keep the original.")
 
 
 async def _own_image(dreams: Dreams, owner: str, dream_id: str, image_id: str) -> tuple[Dream, Image]:

@@ -9,19 +9,23 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from io import BufferedReader, BytesIO, FileIO
 from os import fsync
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from storage.disk import FULL, NO_ROOM, sync
-from storage.errors import NoSpace
+import aiofiles
+
+from storage.disk import ABSENT, FULL, NO_ROOM, sync, to_storage_error
+from storage.errors import NoSpace, NotFound
+from storage.files import CHUNK
 
 T = TypeVar("T")
 
 RESERVE = 64 * 1024 * 1024  # bytes of disk that uploads leave to the database and to the variants
+NO_UPLOAD = "The uploaded file is no longer there."
 WRITE_SIZE = 1024 * 1024  # bytes gathered before they are written, because each write is a hop to a thread
 
 
@@ -94,6 +98,15 @@ class Staging:
 
     def path(self, name: str) -> Path:
         return self._folder / name
+
+    async def read(self, name: str) -> AsyncIterator[bytes]:
+        """The bytes of an upload, in pieces. Raises `NotFound` when its file is no longer there."""
+        try:
+            async with aiofiles.open(self.path(name), "rb") as file:
+                while piece := await file.read(CHUNK):
+                    yield piece
+        except OSError as error:
+            raise NotFound(NO_UPLOAD) if error.errno in ABSENT else to_storage_error(error) from error
 
     def check_room(self, size: int) -> None:
         """Raises `NoSpace` when `size` more bytes would eat into the reserve."""

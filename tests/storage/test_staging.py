@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from storage.errors import NoSpace
+from storage.errors import NoSpace, NotFound, Unavailable
+from storage.files import CHUNK
 from storage.staging import RESERVE, WRITE_SIZE, Part, Staging
 from tests.storage.conftest import SmallDisk, mode
 
@@ -198,6 +199,35 @@ async def test_a_sweep_is_not_disturbed_by_uploads(staging: Staging, folder: Pat
 
         await asyncio.gather(staging.sweep(set(), older_than=0), staging.sweep(set(), older_than=0), discard())
     assert names(folder) == set()
+
+
+# ---- reading
+
+
+@pytest.mark.gen_test
+async def test_an_upload_is_read_in_pieces(staging: Staging) -> None:
+    """The pieces together are the bytes that arrived."""
+    data = os.urandom(CHUNK + 1)
+    part = await written(staging.part(), data)
+    assert [len(piece) async for piece in staging.read(part.name)] == [CHUNK, 1]
+    assert b"".join([piece async for piece in staging.read(part.name)]) == data
+
+
+@pytest.mark.gen_test
+async def test_an_upload_that_is_lost_is_not_found(staging: Staging) -> None:
+    """A file that somebody removed is an error of the storage layer, not of the system."""
+    part = await written(staging.part(), b"x")
+    staging.remove(part.name)
+    with pytest.raises(NotFound, match=r"The uploaded file is no longer there\."):
+        await anext(staging.read(part.name))
+
+
+@pytest.mark.gen_test
+async def test_an_upload_that_cannot_be_read_is_unavailable(staging: Staging, folder: Path) -> None:
+    """The disk may answer later, so this is no `NotFound`."""
+    (folder / "loop").symlink_to("loop")
+    with pytest.raises(Unavailable, match="data folder cannot be used"):
+        await anext(staging.read("loop"))
 
 
 # ---- room
