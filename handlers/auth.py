@@ -14,9 +14,9 @@ from handlers.base import ApiHandler
 from handlers.bodies import SessionBody, TokensBody
 from handlers.limits import RateLimits
 from handlers.passwords import Passwords
-from handlers.problems import CHALLENGE, Problem
+from handlers.problems import CHALLENGE, FieldError, Invalid, Problem
 from handlers.requests import NAME_LENGTH, PASSWORD, LoginBody, RefreshBody
-from handlers.tokens import SIGNED_OUT, InvalidToken
+from handlers.tokens import InvalidToken
 from storage.dreams import Dreams
 from storage.errors import Unavailable
 from storage.model import User
@@ -77,10 +77,10 @@ class RegisterHandler(AuthHandler):
     async def begin(self) -> None:
         await super().begin()
         if not self.registration_open:
-            raise Problem(403, "This server takes no new accounts.")
+            raise Problem(403, "registration_closed")
 
     async def post(self) -> None:
-        username, password = _checked(self.read_json(LoginBody), name_mistake, password_mistake)
+        username, password = _new(self.read_json(LoginBody))
         self.limits.register(self.access.client_ip(self.request))
         user = await self.users.create(username, await self.passwords.hash(password))
         self.answer(201, await self.sign_in(user))
@@ -96,7 +96,7 @@ class LoginHandler(AuthHandler):
         self.limits = limits
 
     async def post(self) -> None:
-        username, password = _checked(self.read_json(LoginBody), _not_text, _not_text)
+        username, password = _given(self.read_json(LoginBody))
         if len(username) > NAME_LENGTH or len(password) > PASSWORD[-1]:
             raise _wrong()  # nobody's: no account could have been made with them
         ip = self.access.client_ip(self.request)
@@ -133,14 +133,14 @@ class RefreshHandler(AuthHandler):
         given = self.read_json(RefreshBody).refresh if self._body else None
         token = given or self.get_cookie(COOKIE)
         if not token:
-            raise InvalidToken(f"This needs a refresh token: in the body as `refresh`, or in the cookie `{COOKIE}`.")
+            raise InvalidToken("no_refresh_token", cookie=COOKIE)
         old = self.tokens.read_refresh(token, time.time())
         if not await self.users.rotate(old.session, old.number, self.session_end()):
             self.tokens.revoke(old.session, time.time())
             self.signed_out(old.user, old.session)
-            raise InvalidToken(SIGNED_OUT)
+            raise InvalidToken("signed_out")
         if await self.users.get(old.user) is None:  # deleted while it was just signing in
-            raise InvalidToken(SIGNED_OUT)
+            raise InvalidToken("signed_out")
         self.answer(200, self.grant(old.user, old.session, old.number + 1))
 
 
@@ -168,7 +168,7 @@ class MeHandler(AuthHandler):
     async def get(self) -> None:
         user = await self.users.get(self.caller.user)
         if user is None:
-            raise InvalidToken(SIGNED_OUT)
+            raise InvalidToken("signed_out")
         self.answer(200, views.account(user))
 
     async def delete(self) -> None:
@@ -188,37 +188,40 @@ class MeHandler(AuthHandler):
 # ---- what a name and a password may be
 
 
-def name_mistake(value: Any) -> str | None:
+def name_mistake(value: Any) -> FieldError | None:
     if not isinstance(value, str):
-        return _not_text(value)
+        return FieldError("username", "must_be_text")
     if not 1 <= len(value.strip()) <= NAME_LENGTH:
-        return f"Must have 1 to {NAME_LENGTH} characters."
+        return FieldError("username", "wrong_length", least=1, most=NAME_LENGTH)
     if any(unicodedata.category(character) == "Cc" for character in value.strip()):
-        return "Must not have control characters."
+        return FieldError("username", "control_characters")
     return None
 
 
-def password_mistake(value: Any) -> str | None:
+def password_mistake(value: Any) -> FieldError | None:
     if not isinstance(value, str):
-        return _not_text(value)
-    return None if len(value) in PASSWORD else f"Must have {PASSWORD[0]} to {PASSWORD[-1]} characters."
+        return FieldError("password", "must_be_text")
+    if len(value) not in PASSWORD:
+        return FieldError("password", "wrong_length", least=PASSWORD[0], most=PASSWORD[-1])
+    return None
 
 
-def _not_text(value: Any) -> str | None:
-    return None if isinstance(value, str) else "Must be given, as text."
-
-
-def _checked(
-    given: LoginBody, name: Callable[[Any], str | None], password: Callable[[Any], str | None]
-) -> tuple[str, str]:
-    """The trimmed name and the password; raises a 422 that names everything that is wrong with them."""
-    found = {"username": name(given.username), "password": password(given.password)}
-    errors = [{"field": field, "message": message} for field, message in found.items() if message]
+def _new(given: LoginBody) -> tuple[str, str]:
+    """The trimmed name and the password of a new account; raises a 422 that names every mistake."""
+    errors = [each for each in (name_mistake(given.username), password_mistake(given.password)) if each]
     if errors:
-        detail = " ".join(f"{each['field']}: {each['message']}" for each in errors)
-        raise Problem(422, detail, errors=errors)
+        raise Invalid(errors)
+    return given.username.strip(), given.password
+
+
+def _given(given: LoginBody) -> tuple[str, str]:
+    """The trimmed name and the password, whatever texts they are; raises a 422 that names what is none."""
+    found = {"username": given.username, "password": given.password}
+    errors = [FieldError(field, "must_be_text") for field, value in found.items() if not isinstance(value, str)]
+    if errors:
+        raise Invalid(errors)
     return given.username.strip(), given.password
 
 
 def _wrong() -> Problem:
-    return Problem(401, "The user name or the password is wrong.", headers=CHALLENGE)
+    return Problem(401, "wrong_password", headers=CHALLENGE)

@@ -3,10 +3,10 @@
 It must not know what a dream is.
 """
 
+import re
 import secrets
 import time
 from collections.abc import Awaitable
-from http import HTTPStatus
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
@@ -17,9 +17,9 @@ from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from handlers.access import Access
 from handlers.cors import Cors
-from handlers.forms import Invalid
 from handlers.inflight import InFlight
-from handlers.problems import CHALLENGE, Problem, from_error
+from handlers.language import Language, preferred_language
+from handlers.problems import CHALLENGE, FieldError, Invalid, Problem, from_error
 from handlers.tokens import Caller, InvalidToken, Tokens
 from storage.errors import Error
 
@@ -56,6 +56,11 @@ class ApiHandler(RequestHandler):
         self._receiving_body = False
         self._watchdog: object | None = None
 
+    @property
+    def language(self) -> Language:
+        """The language of sentences for people in the answer."""
+        return preferred_language(self.request.headers.get("Accept-Language"), "en")
+
     # ---- for subclasses
 
     async def begin(self) -> None:
@@ -77,13 +82,11 @@ class ApiHandler(RequestHandler):
         try:
             raw = msgspec.json.decode(self._body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise Problem(400, f"The body is not JSON: {error}") from error
+            raise Problem(400, "not_json", reason=error) from error
         try:
             return msgspec.convert(raw, kind)
         except msgspec.ValidationError as error:
-            message, _, path = str(error).partition(" - at `$.")
-            field = path.rstrip("`") or "body"
-            raise Problem(422, f"{field}: {message}", errors=[{"field": field, "message": message}]) from error
+            raise Invalid([_mistake(str(error), kind)]) from error
 
     def answer(self, status: int, body: Any) -> None:
         """End the request with `body` as JSON; before the method, also the last that is read of it."""
@@ -137,6 +140,7 @@ class ApiHandler(RequestHandler):
         self.clear_header("Server")
         self.set_header("Cache-Control", "no-store")
         self.set_header("X-Content-Type-Options", "nosniff")
+        self.set_header("Vary", "Accept-Language, Origin")  # sentences, and the headers of CORS
         if hasattr(self, "request_id"):
             self.set_header("X-Request-Id", self.request_id)
 
@@ -147,7 +151,7 @@ class ApiHandler(RequestHandler):
         self._end_with(self._problem(error, status_code))
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
-        if not isinstance(value, Problem | Invalid | Error | HTTPError | InvalidToken):
+        if not isinstance(value, Problem | Error | HTTPError | InvalidToken):
             # The traceback only: the request's own text, which Tornado would add, is private.
             app_log.error("request %s failed", self.request_id, exc_info=(typ, value, tb))
 
@@ -156,7 +160,7 @@ class ApiHandler(RequestHandler):
     def _authenticated(self) -> Caller:
         scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
-            raise Problem(401, "This needs the header `Authorization: Bearer <access token>`.", headers=CHALLENGE)
+            raise Problem(401, "no_access_token", headers=CHALLENGE)
         return self.tokens.caller(token.strip(), time.time())
 
     def _allow_origin(self) -> None:
@@ -167,9 +171,9 @@ class ApiHandler(RequestHandler):
         match error:
             case HTTPError(status_code=405):
                 allowed = [m for m in self.SUPPORTED_METHODS if m.lower() in vars(type(self))]
-                return Problem(405, f"Allowed here: {', '.join(allowed)}.", headers={"Allow": ", ".join(allowed)})
+                return Problem(405, "method_not_allowed", headers={"Allow": ", ".join(allowed)}, methods=allowed)
             case HTTPError():
-                return Problem(status, error.log_message or HTTPStatus(status).description or "The request failed.")
+                return Problem(status, "unreadable")
             case _:
                 return from_error(error, self.request_id)
 
@@ -177,7 +181,7 @@ class ApiHandler(RequestHandler):
         self.set_status(problem.status)
         for name, value in problem.headers.items():
             self.set_header(name, value)
-        self._end(msgspec.json.encode(problem.body()), "application/problem+json")
+        self._end(msgspec.json.encode(problem.body(self.language)), "application/problem+json")
 
     def _refuse(self, error: Exception) -> None:
         self.log_exception(type(error), error, error.__traceback__)
@@ -219,7 +223,7 @@ class ApiHandler(RequestHandler):
 
     @staticmethod
     def _too_large() -> NoReturn:
-        raise Problem(413, f"The body may have at most {JSON_LIMIT} bytes.")
+        raise Problem(413, "body_too_large", most=JSON_LIMIT)
 
 
 def _body_length(headers: HTTPHeaders) -> int:
@@ -230,10 +234,24 @@ def _body_length(headers: HTTPHeaders) -> int:
     return int(length) if length.isdecimal() else 0
 
 
+_WRONG_TYPE = re.compile(r"Expected `(.*)`, got `(.*)`")
+
+
+def _mistake(message: str, kind: type) -> FieldError:
+    """The mistake behind `message`, with which msgspec refuses to read the body as a `kind`."""
+    text, _, path = message.partition(" - at `$.")
+    field = path.rstrip("`") or "body"
+    if text.startswith("Object contains unknown field") and issubclass(kind, msgspec.Struct):
+        return FieldError(field, "unknown_field", allowed=kind.__struct_encode_fields__)
+    if found := _WRONG_TYPE.fullmatch(text):
+        return FieldError(field, "wrong_type", expected=found[1], given=found[2])
+    return FieldError(field, "does_not_fit", reason=text)
+
+
 class NothingHere(ApiHandler):
     """Every path that is in no route."""
 
     public = True
 
     async def begin(self) -> None:
-        raise Problem(404, "There is nothing at this address.")
+        raise Problem(404, "nothing_here")

@@ -10,7 +10,6 @@ Each method returns the outputs that the caller must carry out, in order. The ca
 `missing`, `sent` or `end`.
 """
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -306,16 +305,3 @@ def _decode(message: str | bytes) -> ClientMessage | None:
     if isinstance(request, PingMessage) and bytes(request.timestamp)[0] not in b"-0123456789":
         return None
     return request
-
-
-_CHOICE = re.compile(r"(zh|en)(?:-[a-z0-9-]+)?(?:\s*;\s*q\s*=\s*([01](?:\.\d{0,3})?))?", re.ASCII | re.IGNORECASE)
-
-
-def language(accept_language: str | None) -> str:
-    """`en` when the header prefers English to Chinese, else `zh`; between equals the first wins."""
-    best, quality = "zh", 0.0
-    for part in (accept_language or "").split(","):
-        found = _CHOICE.fullmatch(part.strip())
-        if found and float(found[2] or 1) > quality:
-            best, quality = found[1].lower(), float(found[2] or 1)
-    return best

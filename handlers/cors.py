@@ -41,7 +41,6 @@ class Cors:
         yield "Access-Control-Allow-Origin", origin
         yield "Access-Control-Allow-Credentials", "true"
         yield "Access-Control-Expose-Headers", ANSWER_HEADERS
-        yield "Vary", "Origin"
         if request.method == "OPTIONS":
             yield "Access-Control-Allow-Methods", METHODS
             yield "Access-Control-Allow-Headers", REQUEST_HEADERS

@@ -8,8 +8,8 @@ from typing import Any
 from handlers import forms, views
 from handlers.answers import answer_dream
 from handlers.bodies import TITLE_LENGTH, DreamPageBody
-from handlers.forms import Invalid
 from handlers.listening import ListeningHandler
+from handlers.problems import FieldError, Invalid
 from handlers.requests import PAGE, DreamsQuery
 from handlers.upload import UploadHandler
 from handlers.views import UrlForHost
@@ -51,7 +51,7 @@ class DreamsHandler(UploadHandler):
                 until=forms.moment("to", query["to"]) if query.get("to") else None,
             )
         except InvalidCursor:
-            raise Invalid([{"field": "cursor", "message": "must be the next_cursor of a previous page"}]) from None
+            raise Invalid([FieldError("cursor", "bad_cursor")]) from None
         url_for = self.url_for_host(self.access.base_url(self.request))
         self.answer(200, DreamPageBody([views.dream(dream, url_for) for dream in items], cursor))
 
@@ -109,5 +109,5 @@ def drafted(values: dict[str, Any], *, images: int) -> Draft:
     """The draft of a new dream. Raises `Invalid` when it has no title, no content and no image."""
     draft = Draft(**values)
     if not (draft.title.strip() or draft.content.strip() or images):
-        raise Invalid([{"field": "title", "message": "a dream needs a title, content or an image"}])
+        raise Invalid([FieldError("title", "empty_dream")])
     return draft

@@ -15,6 +15,7 @@ from tornado.iostream import IOStream
 
 import config
 from handlers import conversation, views
+from handlers.language import preferred_language
 from handlers.listening import COME_BACK, GONE, ListeningHandler
 from handlers.messages import HeartbeatMessage, error_message
 
@@ -37,7 +38,7 @@ class EventsHandler(ListeningHandler):
         self.write(f"retry: {1000 * random.uniform(*COME_BACK):.0f}\n\n")  # leaves together with the state
         await self._send_messages(dream_id)
         if self.mailbox.ended not in ("", GONE):
-            language = conversation.language(self.request.headers.get("Accept-Language"))
+            language = preferred_language(self.request.headers.get("Accept-Language"), "zh")
             await self._send(msgspec.json.encode(error_message(self.mailbox.ended, language)))
         _set_ack_timeout(self._stream, 0)
 

@@ -11,6 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from handlers.bodies import CONTENT_LENGTH, LUCIDITY, MOOD_LENGTH, TAG_LENGTH, TAGS, TITLE_LENGTH
+from handlers.problems import FieldError, Invalid
 from handlers.requests import LONGEST_WAIT, MOST_ON_A_PAGE, WaitQuery
 
 YEARS = range(1000, 9000)  # far enough from the ends of the calendar for every offset
@@ -20,15 +21,16 @@ RFC_3339 = re.compile(
 )
 NIGHT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
-Errors = list[dict[str, str]]
+Errors = list[FieldError]
 
 
-class Invalid(Exception):
-    """Input with mistakes; `errors` has one `{field, message}` for each."""
+class _Mistake(Exception):
+    """What is wrong with one value: the name of a sentence and the values of its placeholders."""
 
-    def __init__(self, errors: Errors) -> None:
-        super().__init__("; ".join(f"{each['field']}: {each['message']}" for each in errors))
-        self.errors = errors
+    def __init__(self, name: str, **values: object) -> None:
+        super().__init__(name)
+        self.name = name
+        self.values = values
 
 
 def from_multipart(fields: Mapping[str, list[str]]) -> dict[str, Any]:
@@ -43,7 +45,7 @@ def from_multipart(fields: Mapping[str, list[str]]) -> dict[str, Any]:
         elif name == "positions":
             raw[name] = values
         elif len(values) > 1:
-            errors.append({"field": name, "message": "may be given once"})
+            errors.append(FieldError(name, "only_once"))
         elif name == "lucidity" or (name in ("mood", "dreamed_at") and not values[0]):
             raw[name] = _number(values[0]) if values[0] else None
         else:
@@ -56,20 +58,19 @@ def from_multipart(fields: Mapping[str, list[str]]) -> dict[str, Any]:
 def fields(raw: Any, *, beside: frozenset[str] = frozenset()) -> dict[str, Any]:
     """The fields of a dream in `raw`, checked; `beside` names keys that are somebody else's to check."""
     if not isinstance(raw, dict):
-        raise Invalid([{"field": "body", "message": "must be an object"}])
+        raise Invalid([FieldError("body", "must_be_object")])
     values: dict[str, Any] = {}
     errors: Errors = []
     for name, value in raw.items():
         if name in beside:
             continue
         if name not in _CHECKS:
-            allowed = ", ".join([*_CHECKS, *sorted(beside)])
-            errors.append({"field": str(name), "message": f"there is no such field; there are {allowed}"})
+            errors.append(FieldError(str(name), "unknown_field", allowed=[*_CHECKS, *sorted(beside)]))
             continue
         try:
             values[name] = _CHECKS[name](value)
-        except ValueError as error:
-            errors.append({"field": name, "message": str(error)})
+        except _Mistake as mistake:
+            errors.append(FieldError(name, mistake.name, **mistake.values))
     if errors:
         raise Invalid(errors)
     return values
@@ -80,34 +81,32 @@ def positions(raw: list[Any], *, images: int, length: int) -> list[int]:
     if not raw and images:
         return [length] * images
     if len(raw) != images:
-        message = f"there must be one for each image: {images} images, {len(raw)} positions"
-        raise Invalid([{"field": "positions", "message": message}])
+        raise Invalid([FieldError("positions", "one_position_each", images=images, positions=len(raw))])
     return [_position(f"positions[{index}]", value, length) for index, value in enumerate(raw)]
 
 
 def moved(raw: Any, *, length: int) -> dict[int, int]:
     """`[{id, position}]` as image id -> position."""
     if not isinstance(raw, list) or not all(isinstance(each, dict) and set(each) == {"id", "position"} for each in raw):
-        raise Invalid([{"field": "images", "message": "must be a list of {id, position}"}])
+        raise Invalid([FieldError("images", "bad_moves")])
     ids = [each["id"] for each in raw]
     if not all(type(each) is int for each in ids):
-        raise Invalid([{"field": "images", "message": "an id is an integer"}])
+        raise Invalid([FieldError("images", "bad_image_id")])
     if len(set(ids)) < len(ids):
-        raise Invalid([{"field": "images", "message": "an id may be there once"}])
+        raise Invalid([FieldError("images", "image_id_twice")])
     return {each["id"]: _position(f"images[{i}].position", each["position"], length) for i, each in enumerate(raw)}
 
 
 def unknown_parameters(query: Mapping[str, str], kind: type[Struct]) -> Errors:
     """A mistake for each parameter that is no field of `kind`."""
     known = kind.__struct_encode_fields__
-    message = f"there is no such parameter; there are {', '.join(known)}"
-    return [{"field": name, "message": message} for name in sorted(set(query) - set(known))]
+    return [FieldError(name, "unknown_parameter", allowed=known) for name in sorted(set(query) - set(known))]
 
 
 def page_size(text: str) -> int:
     size = _number(text)
     if not isinstance(size, int) or not 1 <= size <= MOST_ON_A_PAGE:
-        raise Invalid([{"field": "limit", "message": f"must be a number from 1 to {MOST_ON_A_PAGE}"}])
+        raise Invalid([FieldError("limit", "bad_limit", most=MOST_ON_A_PAGE)])
     return size
 
 
@@ -115,9 +114,8 @@ def moment(name: str, text: str) -> date | datetime:
     """A night as 2026-11-22, or a time as 2026-11-22T06:10:00Z."""
     try:
         return date.fromisoformat(text) if NIGHT.fullmatch(text) is not None else _time(text)
-    except ValueError:
-        message = "must be a night as 2026-11-22 or a time as 2026-11-22T06:10:00Z"
-        raise Invalid([{"field": name, "message": message}]) from None
+    except (_Mistake, ValueError):
+        raise Invalid([FieldError(name, "bad_night")]) from None
 
 
 def waiting(query: Mapping[str, str]) -> tuple[int, int] | None:
@@ -125,11 +123,11 @@ def waiting(query: Mapping[str, str]) -> tuple[int, int] | None:
     errors = unknown_parameters(query, WaitQuery)
     since, wait = _number(query.get("since", "0")), _number(query.get("wait", "0"))
     if not isinstance(since, int) or since < 0:
-        errors.append({"field": "since", "message": "must be the revision that you have, a whole number"})
+        errors.append(FieldError("since", "bad_since"))
     if not isinstance(wait, int) or not 0 <= wait <= LONGEST_WAIT:
-        errors.append({"field": "wait", "message": f"must be a whole number of seconds from 0 to {LONGEST_WAIT}"})
+        errors.append(FieldError("wait", "bad_wait", most=LONGEST_WAIT))
     if "wait" in query and "since" not in query:
-        errors.append({"field": "since", "message": "must be there with wait: the revision that you have"})
+        errors.append(FieldError("since", "since_is_missing"))
     if errors:
         raise Invalid(errors)
     return (int(since), int(wait)) if "since" in query else None
@@ -138,15 +136,15 @@ def waiting(query: Mapping[str, str]) -> tuple[int, int] | None:
 def _text(most: int, *, blank: bool = True) -> Callable[[Any], str]:
     def check(value: Any) -> str:
         if not isinstance(value, str):
-            raise ValueError("must be a text")
+            raise _Mistake("must_be_text")
         if len(value) > most:
-            raise ValueError(f"may have at most {most} characters; this has {len(value)}")
+            raise _Mistake("text_too_long", most=most, length=len(value))
         if not blank and not value.strip():
-            raise ValueError("must not be empty")
+            raise _Mistake("must_not_be_empty")
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise ValueError("has half of a surrogate pair, which is no character") from None
+            raise _Mistake("half_a_character") from None
         return value
 
     return check
@@ -160,29 +158,28 @@ def _lucidity(value: Any) -> int | None:
     if value is None:
         return None
     if type(value) is not int or value not in LUCIDITY:
-        raise ValueError("must be a whole number from 0 (not lucid) to 5")
+        raise _Mistake("bad_lucidity", least=LUCIDITY[0], most=LUCIDITY[-1])
     return value
 
 
 def _tags(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list):
-        raise ValueError("must be a list of texts")
+        raise _Mistake("must_be_texts")
     tags = dict.fromkeys(_text(TAG_LENGTH, blank=False)(each).strip() for each in value)
     if len(tags) > TAGS:
-        raise ValueError(f"there may be at most {TAGS}")
+        raise _Mistake("too_many_items", most=TAGS)
     return tuple(tags)
 
 
 def _time(value: Any) -> datetime:
-    wanted = "must be a time with its offset, as 2026-11-22T06:10:00Z or 2026-11-22T06:10:00+08:00"
     if not isinstance(value, str) or RFC_3339.fullmatch(value) is None:
-        raise ValueError(wanted)
+        raise _Mistake("bad_time")
     try:
         moment = datetime.fromisoformat(value.upper())
     except ValueError:
-        raise ValueError(wanted) from None
+        raise _Mistake("bad_time") from None
     if moment.year not in YEARS:
-        raise ValueError(wanted)
+        raise _Mistake("bad_time")
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)  # MongoDB keeps milliseconds
 
 
@@ -198,8 +195,7 @@ def _number(text: str) -> int | str:
 def _position(field: str, value: Any, length: int) -> int:
     number = _number(value) if isinstance(value, str) else value
     if type(number) is not int or not 0 <= number <= length:
-        message = f"must be a whole number from 0 to {length}, the content's length in code points"
-        raise Invalid([{"field": field, "message": message}])
+        raise Invalid([FieldError(field, "bad_position", length=length)])
     return number
 
 

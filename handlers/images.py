@@ -9,13 +9,11 @@ from typing import Any
 from handlers import forms
 from handlers.answers import answer_dream
 from handlers.base import ApiHandler
-from handlers.forms import Invalid
-from handlers.problems import Problem
+from handlers.problems import FieldError, Invalid, Problem
 from handlers.upload import UploadHandler
 from handlers.views import UrlForHost
 from processing import formats
 from storage.dreams import Dreams
-from storage.errors import Conflict, NotFound
 from storage.files import Files
 from storage.jobs import Jobs
 from storage.model import Dream, Image, State
@@ -40,16 +38,16 @@ class ImagesHandler(UploadHandler):
             answer_dream(self, 201, first, self.url_for_host)
             return
         if not self.is_multipart():
-            raise Problem(415, "Send images as multipart/form-data with the fields `images` and `positions`.")
+            raise Problem(415, "images_as_form")
         self.open_upload(room=self.allowed.max_per_dream - len(dream.images))
 
     async def post(self, dream_id: str) -> None:
         async with self.uploaded() as upload:
             if unknown := set(upload.fields) - {"positions"}:
-                message = "unknown field; allowed are images, positions"
-                raise Invalid([{"field": name, "message": message} for name in sorted(unknown)])
+                allowed = ["images", "positions"]
+                raise Invalid([FieldError(name, "unknown_field", allowed=allowed) for name in sorted(unknown)])
             if not upload.parts:
-                raise Invalid([{"field": "images", "message": "must contain at least one image"}])
+                raise Invalid([FieldError("images", "no_images")])
             dream = await self.dreams.get(self.caller.user, dream_id)
             raw = upload.fields.get("positions", [])
             positions = forms.positions(raw, images=len(upload.parts), length=len(dream.content))
@@ -87,7 +85,7 @@ class RetryHandler(ApiHandler):
         dream, image = await _own_image(self.dreams, self.caller.user, dream_id, image_id)
         retried = await self.jobs.retry(dream, image) if image.state is State.FAILED else None
         if retried is None:
-            raise Conflict("Only a failed image can be retried.")
+            raise Problem(409, "not_failed")
         answer_dream(self, 202, retried, self.url_for_host)
 
 
@@ -119,12 +117,12 @@ class OriginalHandler(ApiHandler):
             return self.files.open(image.original)
         if image.staged is not None:
             return self.staging.read(image.staged)
-        raise NotFound("The server did not keep the original.")
+        raise Problem(404, "no_original")
 
 
 async def _own_image(dreams: Dreams, owner: str, dream_id: str, image_id: str) -> tuple[Dream, Image]:
     dream = await dreams.get(owner, dream_id)
     image = dream.image(int(image_id))
     if image is None:
-        raise NotFound("There is no such image in this dream.")
+        raise Problem(404, "no_image")
     return dream, image

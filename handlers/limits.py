@@ -27,7 +27,7 @@ class RateLimits:
         Counting beforehand keeps guesses that are made all at once from slipping through while none has failed yet.
         """
         if wait := self._failures.take(_guesser(username, ip)):
-            raise _over("Too many wrong passwords", wait, self._failures)
+            raise _over("too_many_failures", wait, self._failures)
 
     def signed_in(self, username: str, ip: str) -> None:
         """The password was right, or could not be checked: it does not count."""
@@ -35,18 +35,17 @@ class RateLimits:
 
     def register(self, ip: str) -> None:
         if wait := self._registrations.take(network(ip)):
-            raise _over("Too many new accounts from your network", wait, self._registrations)
+            raise _over("too_many_registrations", wait, self._registrations)
 
     def images(self, user: str, count: int = 1) -> None:
         if wait := self._images.take(user, count):
-            raise _over("Too many pictures", wait, self._images)
+            raise _over("too_many_uploads", wait, self._images)
 
 
 def _guesser(username: str, ip: str) -> str:
     return f"{network(ip)} {same_name(username)}"
 
 
-def _over(what: str, wait: float, rate: Rate) -> Problem:
+def _over(name: str, wait: float, rate: Rate) -> Problem:
     seconds = math.ceil(wait)  # rounded up: a client that comes back then is let in
-    allowed = f"at most {rate.most} at once, and {rate.most} every {rate.seconds / 60:.0f} minutes after that"
-    return too_many(f"{what}: {allowed}. Try again in {seconds} seconds.", seconds)
+    return too_many(name, seconds, most=rate.most, minutes=round(rate.seconds / 60), seconds=seconds)

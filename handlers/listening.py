@@ -9,9 +9,8 @@ import time
 from typing import Any
 
 from handlers.base import ApiHandler
-from handlers.messages import SENTENCES
 from handlers.problems import Problem, too_many
-from handlers.subscribers import RESTARTING, Mailbox, OutboundMessage, Subscribers
+from handlers.subscribers import Mailbox, OutboundMessage, Subscribers
 from storage.dreams import NO_DREAM, Dreams
 from storage.errors import NotFound
 from storage.model import Dream
@@ -26,7 +25,7 @@ GONE = "gone"  # a mailbox ends so when its client has disconnected or stopped r
 def check_id(dream: Dream, dream_id: str) -> None:
     """Raise `NotFound` when `dream_id` is another spelling of the dream's id, under which no update would arrive."""
     if dream.id != dream_id:
-        raise NotFound(NO_DREAM)
+        raise NotFound(NO_DREAM, code="no_dream")
 
 
 class ListeningHandler(ApiHandler):
@@ -53,7 +52,7 @@ class ListeningHandler(ApiHandler):
         self.mailbox.user, self.mailbox.session = self.caller.user, self.caller.session
         if not self.subscribers.join(self.mailbox):
             limit = self.subscribers.max_connections
-            raise too_many(f"This account may have at most {limit} connections at a time.", RETRY_AFTER)
+            raise too_many("too_many_connections", RETRY_AFTER, most=limit)
         self.subscribers.add(dream_id, self.mailbox)
         dream = await self.dreams.get(self.caller.user, dream_id)
         check_id(dream, dream_id)
@@ -96,7 +95,7 @@ class ListeningHandler(ApiHandler):
         if self.subscribers.closing:
             # After a 304 the client would ask again at once, on this connection, until the server has stopped.
             later = {"Retry-After": str(random.randint(*COME_BACK))}
-            raise Problem(503, SENTENCES["en"][RESTARTING], headers=later)
+            raise Problem(503, "restarting", headers=later)
 
     def _on_arrival(self) -> None:
         self._arrived.set()

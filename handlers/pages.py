@@ -106,7 +106,7 @@ class PageHandler(RequestHandler):
         if page is None:
             self.set_status(404)
             self.set_header("Cache-Control", "no-store")
-            self.write("There is nothing at this address.\n")
+            self.write("There is nothing at this URL.\n")
             return
         self.set_header("Content-Type", page.type)
         self.set_header("ETag", page.etag)

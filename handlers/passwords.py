@@ -64,7 +64,8 @@ class Passwords:
 
     async def _run(self, work: Callable[..., T], *args: Any) -> T:
         if self._waiting >= self.MOST_WAITING:
-            raise Unavailable("Too many people are signing in just now. Try again in a moment.")
+            sentence = "Too many people are signing in just now. Try again in a moment."
+            raise Unavailable(sentence, code="too_many_sign_ins")
         self._waiting += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._executor, work, *args)

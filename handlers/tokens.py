@@ -11,18 +11,14 @@ from typing import Any, Literal, TypeVar
 import jwt
 import msgspec
 
+from handlers.sentences import Sentence
+
 ALGORITHM = "HS256"
 # A session can be revoked while one of its access tokens is just being made, which then outlives the revocation by as
 # long as that call takes; the driver gives calls up after 30 s.
 IN_THE_MAKING = 60.0  # seconds
 
-BAD = "The {} token is not valid."
-RUN_OUT = {
-    "access": "The access token has run out: `POST /api/auth/refresh` gives a new one.",
-    "refresh": "The refresh token has run out: sign in again.",
-}
 MOST_KNOWN = 1024  # access tokens whose signature need not be looked at again, half a kilobyte each
-SIGNED_OUT = "This session has been signed out: sign in again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +40,11 @@ class Refresh:
 
 
 class InvalidToken(Exception):
-    """The token does not let its bearer in; `str(error)` is a sentence for people."""
+    """The token does not let its bearer in; carries the sentence that says why."""
+
+    def __init__(self, name: str, **values: object) -> None:
+        self.sentence = Sentence(name, **values)
+        super().__init__(str(self.sentence))
 
 
 class _Access(msgspec.Struct, frozen=True):
@@ -90,9 +90,9 @@ class Tokens:
     def check(self, caller: Caller, now: float) -> None:
         """Raises `InvalidToken` once the caller's token has run out or was revoked: for calls that take long."""
         if caller.session in self._revoked or caller.user in self._revoked:
-            raise InvalidToken(SIGNED_OUT)
+            raise InvalidToken("signed_out")
         if caller.expires <= now:
-            raise InvalidToken(RUN_OUT["access"])
+            raise InvalidToken("access_token_expired")
 
     def refresh(self, user: str, session: str, number: int, now: float) -> str:
         return self._sign(_Refresh("refresh", user, session, now + self.refresh_lifetime, number))
@@ -101,7 +101,7 @@ class Tokens:
         """What `token` says. That its number is still the session's newest, only the database knows."""
         claims = self._read(token, _Refresh, "refresh")
         if claims.exp <= now:
-            raise InvalidToken(RUN_OUT["refresh"])
+            raise InvalidToken("refresh_token_expired")
         return Refresh(claims.sub, claims.sid, claims.number)
 
     def revoke(self, id: str, now: float) -> None:
@@ -123,4 +123,4 @@ class Tokens:
         try:
             return msgspec.convert(jwt.decode(token, self._key, [ALGORITHM], options=ours), kind)
         except (jwt.InvalidTokenError, msgspec.ValidationError) as error:
-            raise InvalidToken(BAD.format(name)) from error
+            raise InvalidToken(f"{name}_token_invalid") from error

@@ -15,7 +15,7 @@ from multipart import MultipartError, MultipartSegment, PushMultipartParser, par
 from config import Images
 from handlers.base import JSON_LIMIT, UNKNOWN, ApiHandler
 from handlers.limits import RateLimits
-from handlers.problems import Problem
+from handlers.problems import FieldError, Invalid, Problem
 from handlers.requests import KEY_LENGTH
 from processing import dimensions, formats
 from storage.errors import Unavailable
@@ -66,7 +66,7 @@ class Upload:
     async def receive(self, chunk: bytes) -> None:
         self._received += len(chunk)
         if self._received > self._most:
-            raise Problem(413, f"An upload may have at most {self._most} bytes in all.")
+            raise Problem(413, "upload_too_large", most=self._most)
         with _readable():
             for event in self._parser.parse(chunk):
                 if isinstance(event, MultipartSegment):
@@ -82,7 +82,7 @@ class Upload:
         try:
             self._parser.close()
         except MultipartError:
-            raise Problem(400, "The body, multipart/form-data, ends before its last boundary.") from None
+            raise Problem(400, "form_ends_early") from None
 
     def placed(self, positions: list[int]) -> list[StagedUpload]:
         return [
@@ -107,15 +107,14 @@ class Upload:
     def _begins(self, field: str) -> None:
         if field == "images":
             if len(self.parts) >= self._room:
-                raise Problem(413, f"A dream may have at most {self._settings.max_per_dream} images.")
+                raise Problem(413, "too_many_images", most=self._settings.max_per_dream)
             self._part, self._format, self._head = self._staging.part(), None, bytearray()
         elif field in FIELDS:
             if sum(map(len, self.fields.values())) >= TEXT_FIELDS:
-                raise Problem(413, f"There may be at most {TEXT_FIELDS} text fields.")
+                raise Problem(413, "too_many_fields", most=TEXT_FIELDS)
             self._text = bytearray()
         else:
-            message = f"there is no such field; there are {', '.join(FIELDS)}, images"
-            raise Problem(422, f"{field}: {message}", errors=[{"field": field, "message": message}])
+            raise Invalid([FieldError(field, "unknown_field", allowed=[*FIELDS, "images"])])
 
     async def _goes_on(self, data: bytes) -> None:
         if self._part is None:
@@ -123,10 +122,10 @@ class Upload:
             self._text += data
             self._text_size += len(data)
             if self._text_size > TEXT_LIMIT:
-                raise Problem(413, f"The text fields may have at most {TEXT_LIMIT} bytes in all.")
+                raise Problem(413, "text_too_large", most=TEXT_LIMIT)
             return
         if self._part.size + len(self._head) + len(data) > self._settings.max_bytes:
-            raise Problem(413, f"An image may have at most {self._settings.max_bytes} bytes.")
+            raise Problem(413, "image_too_large", most=self._settings.max_bytes)
         if self._format is not None:
             await self._part.write(data)
             return
@@ -145,8 +144,7 @@ class Upload:
         try:
             self.fields.setdefault(field, []).append(self._text.decode())
         except UnicodeDecodeError:
-            errors = [{"field": field, "message": "must be UTF-8"}]
-            raise Problem(422, f"{field}: must be UTF-8", errors=errors) from None
+            raise Invalid([FieldError(field, "must_be_utf8")]) from None
         self._text = None
 
     async def _image_ends(self, part: Part, *, named: bool) -> None:
@@ -164,8 +162,7 @@ class Upload:
         self._format = formats.sniff(bytes(self._head))
         if self._format is None:
             number = len(self.parts) + 1
-            accepted = ", ".join(formats.ACCEPTED)
-            raise Problem(415, f"Image {number} is not of an accepted format. Accepted: {accepted}.")
+            raise Problem(415, "format_not_accepted", number=number, formats=list(formats.ACCEPTED))
         self._one_more()
         await self._part.write(bytes(self._head))
         self._head.clear()
@@ -176,7 +173,7 @@ def _readable() -> Iterator[None]:
     try:
         yield
     except MultipartError as error:
-        raise Problem(400, f"The body is not multipart/form-data that can be read: {error}.") from error
+        raise Problem(400, "form_unreadable", reason=error) from error
 
 
 class UploadHandler(ApiHandler):
@@ -194,7 +191,7 @@ class UploadHandler(ApiHandler):
     def idempotency_key(self) -> str | None:
         key = self.request.headers.get("Idempotency-Key")
         if key is not None and not (0 < len(key) <= KEY_LENGTH):
-            raise Problem(400, f"An Idempotency-Key has 1 to {KEY_LENGTH} characters.")
+            raise Problem(400, "bad_idempotency_key", most=KEY_LENGTH)
         return key
 
     def is_multipart(self) -> bool:
@@ -204,7 +201,7 @@ class UploadHandler(ApiHandler):
         length = 0 if self.unread == UNKNOWN else self.unread
         most = most_bytes(self.allowed)
         if length > most:
-            raise Problem(413, f"An upload may have at most {most} bytes in all.")
+            raise Problem(413, "upload_too_large", most=most)
         self.staging.check_room(length)
         self.upload = Upload(
             self.request.headers,

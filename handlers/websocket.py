@@ -18,9 +18,10 @@ from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketP
 
 import config
 from handlers.access import Access
-from handlers.conversation import Close, Conversation, Join, Now, Output, Ping, Send, Subscribe, Unsubscribe, language
+from handlers.conversation import Close, Conversation, Join, Now, Output, Ping, Send, Subscribe, Unsubscribe
 from handlers.cors import Cors
 from handlers.frames import Frames
+from handlers.language import preferred_language
 from handlers.listening import RETRY_AFTER, check_id
 from handlers.subscribers import RESTARTING, Mailbox, OutboundMessage, Subscribers
 from handlers.tokens import Tokens
@@ -78,10 +79,11 @@ class DreamSocket(WebSocketHandler):
 
     async def open(self, dream_id: str | None = None) -> None:
         headers = self.request.headers
-        authorization, preferred = headers.get("Authorization"), language(headers.get("Accept-Language"))
+        authorization = headers.get("Authorization")
+        language = preferred_language(headers.get("Accept-Language"), "zh")
         headers.clear()  # a kilobyte, token included, that Tornado would keep for the life of the connection
         self.set_nodelay(True)
-        self._conversation = Conversation(self._settings, self.tokens.caller, dream_id, preferred, self._now())
+        self._conversation = Conversation(self._settings, self.tokens.caller, dream_id, language, self._now())
         if self.subscribers.closing:
             self._end_now(RESTARTING)
             return

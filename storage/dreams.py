@@ -107,7 +107,8 @@ class Dreams:
             used = next(each for each in document["keys"] if each["key"] == scoped)
             if self._now() - used["at"] < KEY_LIFE:
                 if document.get("deleted"):
-                    raise NotFound("The dream that this Idempotency-Key made has been deleted.")
+                    sentence = "The dream that this Idempotency-Key made has been deleted."
+                    raise NotFound(sentence, code="dream_of_key_deleted")
                 return Dream.from_document(document)
             # Only this use of it: another request may have freed and taken it meanwhile.
             await self._dreams.update_one({"_id": document["_id"]}, {"$pull": {"keys": used}})
@@ -220,7 +221,9 @@ class Dreams:
                     return first
                 continue  # the key was older than a day, and is free now
             if len(found["images"]) + len(uploads) > most:
-                raise Conflict(f"A dream may have at most {most} images; this one has {len(found['images'])}.")
+                count = len(found["images"])
+                sentence = f"A dream may have at most {most} images; this one has {count}."
+                raise Conflict(sentence, code="dream_full", most=most, images=count)
             number, length = found["next_image"], len(found["content"])
             images = [self._image_document(number + i, upload, length) for i, upload in enumerate(uploads)]
             update: Document = {
@@ -244,7 +247,7 @@ class Dreams:
             "sweep": True,
         }
         dream = await self._write(_theirs(owner, dream_id) | {"images.id": image_id}, [{"$set": changes}])
-        return _found(dream, "There is no such image in this dream.")
+        return _found(dream, "There is no such image in this dream.", code="no_image")
 
     # ---- inside
 
@@ -292,9 +295,10 @@ class Dreams:
     def _check_moves(dream: Dream, positions: dict[int, int], length: int) -> None:
         for image_id, position in positions.items():
             if dream.image(image_id) is None:
-                raise NotFound(f"There is no image {image_id} in this dream.")
+                raise NotFound(f"There is no image {image_id} in this dream.", code="no_image")
             if position > length:
-                raise Conflict(f"Position {position} lies behind the end of the content, {length} characters.")
+                sentence = f"Position {position} lies behind the end of the content, {length} characters."
+                raise Conflict(sentence, code="beyond_content", position=position, length=length)
 
 
 # field of the document -> the field of a Draft that it is written from, where the names differ
@@ -324,12 +328,12 @@ def _theirs(owner: str, dream_id: str) -> Document:
     try:
         return {"_id": ObjectId(dream_id), "owner": ObjectId(owner), "deleted": {"$ne": True}}
     except InvalidId:
-        raise NotFound(NO_DREAM) from None
+        raise NotFound(NO_DREAM, code="no_dream") from None
 
 
-def _found(found: T | None, otherwise: str = NO_DREAM) -> T:
+def _found(found: T | None, otherwise: str = NO_DREAM, code: str = "no_dream") -> T:
     if found is None:
-        raise NotFound(otherwise)
+        raise NotFound(otherwise, code=code)
     return found
 
 

@@ -1,4 +1,4 @@
-"""What can go wrong with what is kept. Each carries the sentence that its reader is shown.
+"""What can go wrong with what is kept. Each error has an English sentence, and a code for other boundaries.
 
 Error
 ├── NotFound      no such thing, or not the caller's: the two look alike
@@ -7,29 +7,49 @@ Error
 └── Unavailable   the database or the file storage does not answer; trying again later can help
     └── Refused   it answers, and refuses us: trying again helps once somebody has changed a setting
 
-It must not know HTTP: `handlers/base.py` turns these into answers.
+It must not know HTTP: `handlers/problems.py` turns these into answers.
 """
 
 
 class Error(Exception):
-    """The root; `str(error)` is a sentence for people."""
+    """The root; `str(error)` is an English sentence for logs and the command line.
+
+    `code` names the sentence that a client reads in its own language, `values` are the values of its placeholders.
+    """
+
+    code = "failed"
+
+    def __init__(self, sentence: str, *, code: str = "", **values: object) -> None:
+        super().__init__(sentence)
+        self.code = code or type(self).code
+        self.values = values
 
 
 class NotFound(Error):
     """No such thing, or not the caller's."""
 
+    code = "not_found"
+
 
 class Conflict(Error):
     """The thing's state does not allow it."""
+
+    code = "conflict"
 
 
 class NoSpace(Error):
     """No room on disk."""
 
+    code = "no_room"
+
 
 class Unavailable(Error):
     """The database or the file storage does not answer."""
 
+    code = "unavailable"
+
 
 class Refused(Unavailable):
     """The file storage does not accept who we are, or what we ask for."""
+
+    code = "storage_refuses"

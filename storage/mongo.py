@@ -43,13 +43,15 @@ def translate_errors() -> Iterator[None]:
         yield
     except (ConnectionFailure, NotPrimaryError, WTimeoutError) as error:
         log.warning("the database does not answer: %s", type(error).__name__)
-        raise Unavailable("The database does not answer just now. Try again in a moment.") from error
+        sentence = "The database does not answer just now. Try again in a moment."
+        raise Unavailable(sentence, code="database_unavailable") from error
     except OperationFailure as error:
         if error.code == OUT_OF_DISK_SPACE:
             raise NoSpace(NO_ROOM) from error
         if error.code in REFUSED:
             # Without its cause, which names the user.
-            raise Unavailable("The database refuses the name or the password in mongodb.uri.") from None
+            sentence = "The database refuses the name or the password in mongodb.uri."
+            raise Unavailable(sentence, code="database_unavailable") from None
         raise
 
 

@@ -48,7 +48,7 @@ class Dreams:
         if self.error is not None:
             raise self.error
         if user != "ann" or found is None:
-            raise NotFound("There is no such dream.")
+            raise NotFound("There is no such dream.", code="no_dream")
         return found
 
 

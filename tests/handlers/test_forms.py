@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from handlers import forms
-from handlers.forms import Invalid
+from handlers.problems import Invalid
 
 CHINESE = "我梦见大海"
 FAMILY = "👨‍👩‍👧"  # one picture on the screen, five code points
@@ -17,7 +17,7 @@ WHOLE = "must be a whole number from 0 (not lucid) to 5"
 def refused(check: Any, *args: Any, **kwargs: Any) -> list[tuple[str, str]]:
     with pytest.raises(Invalid) as caught:
         check(*args, **kwargs)
-    return [(each["field"], each["message"]) for each in caught.value.errors]
+    return [(each.field, str(each.message)) for each in caught.value.errors]
 
 
 # ---- fields
@@ -200,11 +200,11 @@ def test_unknown_fields_are_named_with_those_that_exist() -> None:
     """A typing error must not lose a text silently."""
     known = "title, content, dreamed_at, mood, lucidity, tags"
     assert refused(forms.fields, {"titel": "x", "": 1}) == [
-        ("titel", f"there is no such field; there are {known}"),
-        ("", f"there is no such field; there are {known}"),
+        ("titel", f"unknown field; allowed are {known}"),
+        ("", f"unknown field; allowed are {known}"),
     ]
     beside = frozenset({"positions", "images"})
-    expected = [("titel", f"there is no such field; there are {known}, images, positions")]
+    expected = [("titel", f"unknown field; allowed are {known}, images, positions")]
     assert refused(forms.fields, {"titel": "x", "images": 5}, beside=beside) == expected
 
 
@@ -444,4 +444,4 @@ def test_nobody_waits_for_long_or_for_anything() -> None:
     """61 seconds are too many, what is waited for must be said, and a misspelt name would be a read in a loop."""
     assert refused(forms.waiting, {"since": "1", "wait": "61"})[0][0] == "wait"
     assert refused(forms.waiting, {"wait": "5"}) == [("since", "must be there with wait: the revision that you have")]
-    assert refused(forms.waiting, {"sinse": "1"}) == [("sinse", "there is no such parameter; there are since, wait")]
+    assert refused(forms.waiting, {"sinse": "1"}) == [("sinse", "unknown parameter; allowed are since, wait")]

@@ -179,7 +179,7 @@ async def test_files_are_asked_for_as_browsers_and_proxies_do(data: Path, mongod
         ]:
             answer = await api.call("GET", path)
             assert answer.code == 404, path
-            assert b"There is nothing at this address." in answer.body
+            assert b"There is nothing at this URL." in answer.body
             assert "html" not in answer.headers["Content-Type"]
         for path in ["/", "/web/app.js"]:
             wrong = await api.call("POST", path, b"")

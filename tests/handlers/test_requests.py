@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from handlers import forms
+from handlers.problems import Invalid
 from handlers.requests import DreamChangesBody, DreamFieldsBody, DreamsQuery, WaitQuery
 
 TIME = "2026-11-22T06:10:00+08:00"
@@ -24,7 +25,7 @@ def accepts(body: dict[str, Any]) -> bool:
     """Do the server's checks take this body?"""
     try:
         forms.fields(body)
-    except forms.Invalid:
+    except Invalid:
         return False
     return True
 

@@ -37,7 +37,7 @@ def test_access_runs_out_to_the_moment(tokens: Tokens) -> None:
     """An access token is good until its lifetime is over, and not a moment longer."""
     token = tokens.access("ann", "s1", NOW)
     assert tokens.caller(token, NOW + 899.999).user == "ann"
-    assert "run out" in refused(tokens, token, NOW + 900)
+    assert "expired" in refused(tokens, token, NOW + 900)
 
 
 def test_refresh_names_its_number(tokens: Tokens) -> None:
@@ -49,7 +49,7 @@ def test_refresh_runs_out(tokens: Tokens) -> None:
     """A refresh token ends when its own lifetime is over."""
     token = tokens.refresh("ann", "s1", 1, NOW)
     assert tokens.read_refresh(token, NOW + 86_399).number == 1
-    with pytest.raises(InvalidToken, match="run out"):
+    with pytest.raises(InvalidToken, match="expired"):
         tokens.read_refresh(token, NOW + 86_400)
 
 
@@ -127,7 +127,7 @@ def test_a_caller_can_be_checked_again(tokens: Tokens) -> None:
     """A call that takes long can ask at its end whether its caller is still welcome."""
     caller = tokens.caller(tokens.access("ann", "s1", NOW), NOW)
     tokens.check(caller, NOW + 899)
-    with pytest.raises(InvalidToken, match="run out"):
+    with pytest.raises(InvalidToken, match="expired"):
         tokens.check(caller, NOW + 900)
     tokens.revoke("ann", NOW)
     with pytest.raises(InvalidToken, match="signed out"):

@@ -50,7 +50,7 @@ class Dreams:
         if self.error is not None:
             raise self.error
         if user != "ann" or dream_id.lower() not in self.known:
-            raise NotFound("There is no such dream.")
+            raise NotFound("There is no such dream.", code="no_dream")
         return self.known[dream_id.lower()]
 
 
