@@ -13,7 +13,7 @@ PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --custom-compile-command "make lock" $(UPGRADE)
 
-.PHONY: help run test check bench lock clean
+.PHONY: help run test test-long check bench lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,11 +21,14 @@ help:  ## show this list
 run: $(VENV)/runtime  ## serve with the settings of config.yaml
 	@$(BIN)/python server.py run
 
-test: $(VENV)/tests $(VENV)/browser  ## check the code, then run every test
+test: $(VENV)/tests $(VENV)/browser  ## check the code, then run every test, with a sample of each campaign
 	@$(MAKE) --no-print-directory check
 	$(BIN)/python -m pytest --numprocesses auto
 
-check: $(VENV)/tests $(VENV)/web  ## style and types only
+test-long: $(VENV)/tests $(VENV)/browser  ## the same with whole campaigns, before a release; takes up to 2 hours
+	@TEST_LONG=1 $(MAKE) --no-print-directory test
+
+check: $(VENV)/tests $(VENV)/web  ## check style and types only
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -22,9 +22,10 @@ from tornado.simple_httpclient import SimpleAsyncHTTPClient
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from tests.oss_server import OssServer
+from tests.pace import seconds
 
 ROOT = Path(__file__).parent.parent
-WITHIN = 60.0  # seconds for anything to happen: far above what it takes, for slow machines
+WITHIN = seconds(60)  # for anything to happen: far above what it takes
 BOUNDARY = "dream-boundary-7f3a"
 
 Json = dict[str, Any]

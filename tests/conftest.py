@@ -1,4 +1,4 @@
-"""One mongod for the session, a fresh database for each test."""
+"""One mongod for the session, a fresh database for each test; deadlines and campaigns as `tests.pace` says."""
 
 import asyncio
 import secrets
@@ -12,6 +12,44 @@ from tornado.ioloop import IOLoop
 
 from storage.mongo import Mongo
 from storage.mongod import Mongod
+from tests import pace
+
+
+def pytest_report_header() -> str:
+    size = "whole" if pace.LONG else "sampled"
+    return f"time factor {pace.TIME_FACTOR}; campaigns are {size}, with seed {pace.SEED}"
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Stretch the timeout of an asynchronous test for this machine, and for the rounds of its campaign."""
+    marker, campaign = item.get_closest_marker("gen_test"), _campaign(item)
+    if marker is not None:
+        timeout = marker.kwargs.get("timeout", item.config.getoption("async_test_timeout"))
+        rounds = campaign.count / campaign.sample if campaign is not None else 1
+        item.add_marker(pytest.mark.gen_test(timeout=pace.seconds(timeout) * rounds), append=False)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the campaigns did, so that a log shows it and a failure can be repeated."""
+    reports = [each for kind in ("passed", "failed") for each in terminalreporter.getreports(kind)]
+    found = [value for report in reports for name, value in report.user_properties if name == "campaign"]
+    if found:
+        terminalreporter.section(f"campaigns, {'whole' if pace.LONG else 'sampled'}")
+        terminalreporter.write_line("\n".join(sorted(map(str, found))))
+
+
+def _campaign(item: pytest.Item) -> pace.Campaign | None:
+    marker = item.get_closest_marker("campaign")
+    return pace.Campaign(item.nodeid.rpartition("/")[2], **marker.kwargs) if marker is not None else None
+
+
+@pytest.fixture
+def campaign(request: pytest.FixtureRequest) -> pace.Campaign:
+    """The rounds that this test is to make, as its marker `campaign(sample, whole)` says."""
+    campaign = _campaign(request.node)
+    assert campaign is not None, "a test with a campaign has its marker"
+    request.node.user_properties.append(("campaign", str(campaign)))
+    return campaign
 
 
 @pytest.fixture(scope="session")

@@ -23,10 +23,11 @@ from xml.sax.saxutils import escape
 
 from tests import oss_signatures
 from tests.oss_signatures import Refusal, Request
+from tests.pace import seconds
 
 BUCKET, REGION, KEY_ID, SECRET = "dreams", "cn-hangzhou", "LTAItests", "a-secret-of-the-tests"
 SMALLEST_PART = 102_400
-STALL = 1.0  # seconds
+STALL = seconds(1)
 ACL = "x-oss-object-acl"
 RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import linux
+from tests.pace import seconds
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each function does nothing")
 
@@ -42,7 +43,7 @@ def test_a_child_dies_with_its_parent() -> None:
         child = Path("/proc", parent.stdout.readline().strip())
         assert child.exists()
         parent.kill()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + seconds(30)
     while child.exists() and "State:\tZ" not in (child / "status").read_text():
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -26,6 +26,7 @@ from storage.errors import NotFound, Unavailable
 from storage.model import Dream, State
 from tests.client import WITHIN, Api, Events, until
 from tests.handlers.test_subscribers import dream, image
+from tests.pace import seconds
 
 BUSY = image(1, State.RENDERING)
 FAILED = tuple(image(number, State.FAILED) for number in range(1, 501))  # a state of 60 kB
@@ -352,7 +353,11 @@ async def test_connections_of_an_account_are_limited() -> None:
 @pytest.mark.gen_test
 async def test_slow_reader_costs_others_nothing() -> None:
     """One that takes nothing is cut off, and until then costs the newest of each kind; another gets every message."""
-    async with World(slow_timeout=0.5, send_buffer=4096) as world, world.events() as quick, Silent(world) as slow:
+    async with (
+        World(slow_timeout=seconds(0.5), send_buffer=4096) as world,
+        world.events() as quick,
+        Silent(world) as slow,
+    ):
         await quick.message("image_update")
         await until(lambda: len(world.subscribers) == 2, "both listen")
         revision, most = 1, 0

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from handlers.inflight import InFlight
+from tests.pace import seconds
 
 
 @pytest.mark.gen_test
@@ -27,7 +28,7 @@ async def test_a_stop_waits_for_the_last_request() -> None:
     await found.wait(within=0.01)
     assert not stop.done()
     found.end(second)
-    await asyncio.wait_for(stop, 10)
+    await asyncio.wait_for(stop, seconds(10))
     found.end(second)
 
 
@@ -50,4 +51,4 @@ async def test_requests_are_counted_again_after_a_pause() -> None:
     await found.wait(within=0.01)
     assert not stop.done()
     found.end(late)
-    await asyncio.wait_for(stop, 10)
+    await asyncio.wait_for(stop, seconds(10))

@@ -30,6 +30,7 @@ from storage.errors import NotFound, Unavailable
 from storage.model import Dream, State
 from tests.client import WITHIN, Json, until
 from tests.handlers.test_subscribers import dream, image
+from tests.pace import seconds
 
 BUSY = image(1, State.RENDERING)
 
@@ -511,7 +512,7 @@ async def test_many_dreams_on_one_connection() -> None:
 @pytest.mark.gen_test
 async def test_heartbeats_and_pings_keep_a_quiet_connection() -> None:
     """Heartbeats come with the newest revision, and a client that answers pings outlives the ping timeout."""
-    async with World(ping_interval=0.25, ping_timeout=2) as world:
+    async with World(ping_interval=0.25, ping_timeout=seconds(2)) as world:
         client = await world.connect()
         await client.read_state()
         for _ in range(10):
@@ -536,7 +537,7 @@ async def test_unanswered_ping_closes() -> None:
 async def test_token_end_closes_and_a_new_token_extends() -> None:
     """Warned at once because less than a minute is left; extended in time it stays, else 4101."""
     async with World() as world:
-        lasts = 1.0
+        lasts = seconds(1)
         ending = [world.token(now=time.time() - 900 + lasts) for _ in range(2)]
         stays, goes = [await world.connect(token=token) for token in ending]
         for client in (stays, goes):
@@ -590,7 +591,7 @@ async def test_restart_sends_everyone_away() -> None:
 async def test_slow_consumer_costs_others_nothing() -> None:
     """A client that reads nothing is closed with 4102, while another one gets every message."""
     failed = tuple(replace(image(number, State.FAILED), position=number) for number in range(1, 501))
-    async with World(slow_timeout=0.5, send_buffer=4096) as world, RawClient(world) as slow:
+    async with World(slow_timeout=seconds(0.5), send_buffer=4096) as world, RawClient(world) as slow:
         quick = await world.connect()
         await quick.read_state()
         await until(lambda: len(world.subscribers) == 2, "both listen")
@@ -606,7 +607,7 @@ async def test_slow_consumer_costs_others_nothing() -> None:
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize(("slow_timeout", "lasts"), [(0.2, 900.0), (2.0, 1.0)])
+@pytest.mark.parametrize(("slow_timeout", "lasts"), [(0.2, 900.0), (seconds(2), seconds(1))])
 async def test_client_that_never_reads_is_cut_off(slow_timeout: float, lasts: float) -> None:
     """The close frame is not waited for, nor one for another reason that waits behind what is not read."""
     async with World(slow_timeout=slow_timeout, send_buffer=4096) as world, RawClient(world, lasts) as client:

@@ -6,12 +6,15 @@ import os
 import signal
 from contextlib import suppress
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
+from tornado.httpclient import HTTPError
 
 from tests import photos
-from tests.client import Api, Json, Server, Socket, settings, until
+from tests.client import MULTIPART, Api, Json, Server, Socket, multipart, settings, until
+from tests.pace import Campaign
 
 WORKER = "multiprocessing.forkserver"
 
@@ -188,3 +191,46 @@ async def test_an_image_that_hangs_its_worker_fails_by_itself(data: Path, mongod
         failed = await api.finished(hanging["id"])
         assert failed["images"][0]["error"]["code"] == "timed_out"
         assert failed["images"][0]["attempt"] == 3
+
+
+@pytest.mark.campaign(sample=2, whole=40)
+@pytest.mark.gen_test
+async def test_kill_9_at_any_moment_loses_nothing(data: Path, campaign: Campaign) -> None:
+    """Three people upload and delete while the server is killed: what was answered survives, and nothing else does."""
+    async with Server(data, images__workers=2) as server, Api(server.url) as api:
+        await api.sign_up()
+        kept: set[str] = set()
+        deleted: set[str] = set()
+
+        async def write(random: Random) -> None:
+            with suppress(HTTPError, OSError):
+                while True:
+                    dream = await api.call("POST", "/api/dreams", _form(random), headers=MULTIPART)
+                    if dream.code != 201:
+                        return
+                    kept.add(_id(dream))
+                    if random.random() < 0.3:
+                        path = f"/api/dreams/{_id(dream)}"
+                        kept.remove(_id(dream))  # whether it is deleted is open until the answer
+                        if (await api.call("DELETE", path)).code == 204:
+                            deleted.add(_id(dream))
+
+        for random in campaign.rounds():
+            seeds = [random.getrandbits(32) for _ in range(3)]
+            writers = [asyncio.create_task(write(Random(seed))) for seed in seeds]
+            goal = len(kept) + random.randint(1, 12)
+            await until(lambda goal=goal: len(kept) >= goal, "dreams are written")  # type: ignore[misc]
+            server.kill()
+            await asyncio.gather(*writers)
+            await server.restart()
+            api.url = server.url
+            listed = await all_ids(api)
+            assert kept <= listed
+            assert not deleted & listed
+        dreams = [await api.finished(each) for each in listed]
+        assert {dream["status"] for dream in dreams} == {"completed"}
+        await until(lambda: len(server.files()) == files_of(dreams), "no file is left over")
+
+
+def _form(random: Random) -> bytes:
+    return multipart(*(photos.small_jpeg(random.getrandbits(32)) for _ in range(random.randint(1, 3))), title="a dream")

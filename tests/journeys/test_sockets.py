@@ -9,12 +9,13 @@ from tornado.httpclient import HTTPClientError
 
 from tests import photos
 from tests.client import Api, Server, Socket, settings
+from tests.pace import seconds
 
 
 @pytest.mark.gen_test
 async def test_both_ways_to_authenticate_and_every_refusal(data: Path, mongodb_uri: str) -> None:
     """Header or first message; a wrong token is 4401, silence is 4401, a stranger's dream and none are both 4403."""
-    quick = settings(data, mongodb_uri, websocket__auth_timeout=0.3)
+    quick = settings(data, mongodb_uri, websocket__auth_timeout=seconds(0.3))
     async with Server(data, **quick) as server, Api(server.url) as ada, Api(server.url) as bob:
         await ada.sign_up("ada")
         await bob.sign_up("bob")
@@ -102,7 +103,7 @@ async def test_signing_out_closes_the_connections(data: Path, mongodb_uri: str) 
 @pytest.mark.gen_test
 async def test_a_token_that_ends_says_so_and_can_be_extended(data: Path, mongodb_uri: str) -> None:
     """`token_expiring` comes before the end; a fresh token extends the connection, and without one it is 4101."""
-    short = settings(data, mongodb_uri, auth__access_lifetime=2)
+    short = settings(data, mongodb_uri, auth__access_lifetime=seconds(2))
     async with Server(data, **short) as server, Api(server.url) as api:
         await api.sign_up()
         dream = await api.json("POST", "/api/dreams", {"title": "t"}, status=201)

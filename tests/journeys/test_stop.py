@@ -9,6 +9,7 @@ import pytest
 
 from tests import photos
 from tests.client import ROOT, Api, Server, Socket, multipart, settings, until
+from tests.pace import seconds
 
 
 async def output_of(*arguments: str, **environment: str) -> tuple[int, str]:
@@ -26,7 +27,7 @@ async def output_of(*arguments: str, **environment: str) -> tuple[int, str]:
 @pytest.mark.gen_test
 async def test_sigterm_finishes_or_hands_back_the_work(data: Path) -> None:
     """Sockets close with 1012, the exit code is 0 in time, and the next start finishes the rest at its first try."""
-    async with Server(data, server__drain_timeout=20) as server, Api(server.url) as api:
+    async with Server(data, server__drain_timeout=seconds(20)) as server, Api(server.url) as api:
         await api.sign_up()
         dream = await api.dream(*[photos.phone_jpeg(orientation=o) for o in (1, 2, 3, 4, 5, 6, 7, 8)])
         async with Socket.of(api, dream["id"]) as socket:
@@ -36,7 +37,7 @@ async def test_sigterm_finishes_or_hands_back_the_work(data: Path) -> None:
             server.kill(signal.SIGTERM)
             assert await socket.close_code() == 1012
         assert await server.ended() == 0, server.output
-        assert clock() - began < 20
+        assert clock() - began < seconds(20)
         assert "Traceback" not in server.output, server.output
         await server.start()
         api.url = server.url

@@ -19,6 +19,7 @@ import pytest
 from processing import child
 from processing.render import Rejected, Rendered, RenderRequest
 from tests import photos
+from tests.pace import seconds
 
 MEMORY = 1_610_612_736
 
@@ -102,7 +103,7 @@ def test_a_worker_ends_when_its_server_is_killed() -> None:
         assert server.stdout is not None
         pid = int(server.stdout.readline())
         server.kill()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + seconds(30)
     while Path(f"/proc/{pid}").exists() if sys.platform == "linux" else _alive(pid):
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -24,6 +24,7 @@ from storage.oss import OssFiles
 from tests.client import until
 from tests.oss_server import KEY_ID, SECRET, STALL, OssServer
 from tests.oss_server import Refused as Answer
+from tests.pace import seconds
 from tests.storage.conftest import KEY, a_file, content
 from tests.storage.test_files import configured
 
@@ -205,7 +206,7 @@ def test_what_passes_is_tried_again(
         await files.delete([f"{number}/{each}.jpg" for number in range(10) for each in (1, 2)])
         assert [key async for key, _ in files.scan()] == []
 
-    io_loop.run_sync(journey, timeout=60)
+    io_loop.run_sync(journey, timeout=seconds(60))
     assert oss.failed > 5
     assert all(len(digests) == 1 for digests in oss.writes.values())
 

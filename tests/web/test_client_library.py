@@ -10,10 +10,11 @@ from tornado.web import Application, RequestHandler, url
 
 from tests import photos
 from tests.client import Server, settings
+from tests.pace import seconds
 from tests.web.scripted import listening, scripted
 
 HERE = Path(__file__).parent
-LONGEST = 100.0  # seconds for one file, below what pytest gives a test: so a failure shows what Node said until then
+LONGEST = seconds(100)  # for one file, below what pytest gives a test: so a failure shows what Node said until then
 
 
 async def node(test: str, **environment: str) -> None:
@@ -79,6 +80,6 @@ async def test_with_the_server(data: Path, mongodb_uri: str, tmp_path: Path) -> 
 @pytest.mark.gen_test
 async def test_with_tokens_that_last_two_seconds(data: Path, mongodb_uri: str) -> None:
     """It asks for fresh ones, on the connection and for the next, and never in a tight loop."""
-    short = settings(data, mongodb_uri, images__workers=1, auth__access_lifetime=2)
+    short = settings(data, mongodb_uri, images__workers=1, auth__access_lifetime=seconds(2))
     async with Server(data, **short) as server:
         await node("tokens.test.mjs", SERVER_URL=server.url)

@@ -8,6 +8,7 @@ from playwright.async_api import Page, expect
 
 from tests import photos
 from tests.client import Api, Server, settings
+from tests.pace import seconds
 from tests.web.browser import HOUSE, boxes, browsing, held, loaded, photo_file, shifts, watch_shifts
 
 
@@ -123,7 +124,7 @@ async def search(tab: Page) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", HOUSE])
 async def test_tabs_refresh_their_tokens_together(host: str, data: Path, mongodb_uri: str) -> None:
     """Each refresh token serves once, and no tab is signed out; also on a page without https, which has no locks."""
-    short = {"auth__access_lifetime": 2}  # seconds; a token serves for half of them
+    short = {"auth__access_lifetime": seconds(2)}  # a token serves for half of that time
     async with (
         Server(data, **settings(data, mongodb_uri), **short) as server,
         Api(server.url) as api,
