@@ -42,11 +42,12 @@ from storage.dreams import Dreams
 from storage.errors import Error, Refused
 from storage.files import MARKS, StoredFiles
 from storage.jobs import Jobs
-from storage.locks import KeyedLock
 from storage.model import Dream, Image
+from storage.references import References
 from storage.resources import local_files, open_database, open_files
 from storage.staging import Staging
 from storage.users import Users
+from storage.writes import Writes
 from version import VERSION
 
 STORAGE_TIMEOUT = 5.0  # seconds that the start waits for the storage
@@ -101,13 +102,15 @@ async def serving(settings: Config, drain: Drain) -> AsyncIterator[str]:
                 janitor.wake()
 
         users = Users(mongo.database)
-        turns = KeyedLock()
-        dreams = Dreams(mongo.database, changed=changed, turns=turns)
-        jobs = Jobs(mongo.database, changed=changed, turns=turns)
+        writes = Writes(mongo.database, changed=changed)
+        dreams = Dreams(mongo.database, writes=writes)
+        jobs = Jobs(mongo.database, writes=writes)
+        references = References(mongo.database, writes=writes)
         workers = Workers(settings.images.workers, settings.images.worker_memory)
-        janitor = Janitor(jobs=jobs, files=files, staging=staging)
+        janitor = Janitor(references=references, files=files, staging=staging)
         pipeline = Pipeline(
             jobs=jobs,
+            references=references,
             workers=workers,
             files=files,
             staging=staging,
@@ -116,8 +119,8 @@ async def serving(settings: Config, drain: Drain) -> AsyncIterator[str]:
             folder=settings.data / "work",
             drain_left=drain.left,
         )
-        await asyncio.gather(users.indexes(), dreams.indexes(), jobs.indexes())
-        if "oss" not in files.stores and await jobs.has_folder(MARKS["oss"]):
+        await asyncio.gather(users.indexes(), dreams.indexes(), jobs.indexes(), references.indexes())
+        if "oss" not in files.stores and await references.has_folder(MARKS["oss"]):
             raise CannotStart("Some images are on OSS, and storage.bucket is not set: nobody could see them.")
         tokens = Tokens(
             data_folder.secret,

@@ -38,7 +38,7 @@ async def _move(settings: Config, to: str) -> Mover:
         if settings.storage.backend != to:
             click.echo(f"New images still go to {settings.storage.backend}: change storage.backend, and restart.")
         with exclusive_lock(settings.data / "moving") as folder:
-            mover = Mover(jobs=parts.jobs, files=parts.files, to=to, folder=folder)
+            mover = Mover(references=parts.references, files=parts.files, to=to, folder=folder)
             await _move_all(mover)
         click.echo(f"{mover.images} images moved to {to}.")
         if mover.images:
@@ -83,7 +83,7 @@ async def _orphans(settings: Config, *, delete: bool, hours: float) -> None:
     async with offline(settings) as parts, AsyncExitStack() as stack:
         if delete:  # copies of a move look like orphans until a dream names them
             stack.enter_context(exclusive_lock(settings.data / "moving"))
-        async for keys in orphans(parts.jobs, parts.files, older_than=3600 * hours):
+        async for keys in orphans(parts.references, parts.files, older_than=3600 * hours):
             count += len(keys)
             for key in keys:
                 click.echo(key)

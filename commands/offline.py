@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from config import Config
 from storage.data_folder import DataFolder
 from storage.files import StoredFiles
-from storage.jobs import Jobs
-from storage.locks import KeyedLock
+from storage.references import References
 from storage.resources import open_database, open_files
+from storage.writes import Writes
 
 
 @dataclass(frozen=True, slots=True)
 class Offline:
     data_folder: DataFolder
-    jobs: Jobs
+    references: References
     files: StoredFiles
 
 
@@ -31,6 +31,6 @@ async def offline(settings: Config) -> AsyncIterator[Offline]:
     """
     with DataFolder(settings, allow_running=True) as data_folder:
         async with open_database(settings, data_folder) as mongo, open_files(settings, data_folder) as files:
-            jobs = Jobs(mongo.database, changed=lambda *_: None, turns=KeyedLock())
-            await jobs.indexes()
-            yield Offline(data_folder, jobs, files)
+            references = References(mongo.database, writes=Writes(mongo.database, changed=lambda *_: None))
+            await references.indexes()
+            yield Offline(data_folder, references, files)

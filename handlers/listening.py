@@ -11,9 +11,10 @@ from typing import Any
 from handlers.base import ApiHandler
 from handlers.problems import Problem, too_many
 from handlers.subscribers import Mailbox, OutboundMessage, Subscribers
-from storage.dreams import NO_DREAM, Dreams
+from storage.dreams import Dreams
 from storage.errors import NotFound
 from storage.model import Dream
+from storage.writes import NO_DREAM
 
 RETRY_AFTER = 30  # seconds, for a connection over the limit: by then the server has noticed which others are dead
 

@@ -122,6 +122,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "The database does not answer just now. Try again in a moment.",
         "数据库暂时没有响应，请稍后再试。",
     ),
+    "busy": (
+        "Other requests keep changing this just now. Try again in a moment.",
+        "其他请求正在不断修改它，请稍后再试。",
+    ),
     "storage_refuses": (
         "The file storage refuses this server. Its administrator has to change a setting.",
         "文件存储拒绝了这台服务器的请求，需要管理员修改设置。",

@@ -26,8 +26,6 @@ from storage.model import FAILURES, Dream, Image, Status, User
 UrlFor = Callable[[str], str]  # key in the file storage -> URL that a client can fetch
 UrlForHost = Callable[[str], UrlFor]  # base URL that a client used, as `https://dreams.example.org` -> URLs there
 
-LARGEST = "2048"
-
 
 def rfc3339(moment: datetime) -> str:
     """`moment` with its own offset; UTC is written as Z."""
@@ -43,10 +41,10 @@ def account(user: User) -> AccountBody:
 
 
 def error(image: Image) -> ImageErrorBody | None:
-    if image.error is None:
+    if image.failure is None:
         return None
-    message, retryable = FAILURES[image.error]
-    return ImageErrorBody(image.error, message, retryable)
+    message, retryable = FAILURES[image.failure]
+    return ImageErrorBody(image.failure, message, retryable)
 
 
 def image(image: Image, url_for: UrlFor) -> ImageBody:
@@ -61,7 +59,7 @@ def image(image: Image, url_for: UrlFor) -> ImageBody:
         id=image.id,
         position=image.position,
         status=image.status,
-        url=variants[LARGEST].url if completed else None,
+        url=url_for(image.largest.key) if completed and image.largest is not None else None,
         variants=variants,
         width=image.width,
         height=image.height,
@@ -97,9 +95,9 @@ def image_update(dream: Dream, url_for: UrlFor, now: float) -> ImageUpdateMessag
     """The dream's state at the time `now`. `images` are the completed ones, once none is processing."""
     finished = dream.status is not Status.PROCESSING
     completed = [
-        CompletedImageBody(each.id, url_for(each.variants[LARGEST].key), each.position)
+        CompletedImageBody(each.id, url_for(each.largest.key), each.position)
         for each in dream.images
-        if finished and each.status is Status.COMPLETED
+        if finished and each.status is Status.COMPLETED and each.largest is not None
     ]
     failed = [
         FailedImageBody(each.id, each.position, error(each)) for each in dream.images if each.status is Status.FAILED

@@ -11,8 +11,8 @@ from typing import Self
 
 from storage.errors import Error
 from storage.files import Files, StoredFiles
-from storage.jobs import Jobs
 from storage.model import Dream, Image
+from storage.references import References
 from storage.staging import Staging
 
 EVERY = 3600.0  # seconds between rounds without a wake
@@ -27,8 +27,8 @@ log = logging.getLogger("dreamlog.janitor")
 class Janitor:
     """Works for as long as it is entered."""
 
-    def __init__(self, *, jobs: Jobs, files: Files, staging: Staging) -> None:
-        self._jobs = jobs
+    def __init__(self, *, references: References, files: Files, staging: Staging) -> None:
+        self._references = references
         self._files = files
         self._staging = staging
         self._woken = asyncio.Event()
@@ -38,7 +38,7 @@ class Janitor:
 
     async def __aenter__(self) -> Self:
         # No upload can be on its way yet: whatever belongs to no dream is from a run that was cut short.
-        removed = await self._staging.sweep(await self._jobs.staged(), older_than=0)
+        removed = await self._staging.sweep(await self._references.staged_names(), older_than=0)
         if removed:
             log.info("removed %d unfinished uploads of an earlier run", removed)
         self._woken.set()
@@ -71,20 +71,20 @@ class Janitor:
                 await asyncio.sleep(PAUSE)
 
     async def _round(self) -> None:
-        async for dream, images in self._jobs.to_sweep():
+        async for dream, images in self._references.pending_deletes():
             for image in images:
                 await self._remove(dream, image)
-            await self._jobs.swept(dream, images)
-        await self._staging.sweep(await self._jobs.staged(), older_than=UPLOAD_LIFE)
+            await self._references.confirm_deletes(dream, images)
+        await self._staging.sweep(await self._references.staged_names(), older_than=UPLOAD_LIFE)
 
     async def _remove(self, dream: Dream, image: Image) -> None:
         if image.staged is not None:
             self._staging.remove(image.staged)
-        if image.keys and not await self._jobs.is_shared(dream.owner, image):
+        if image.keys and not await self._references.is_shared(dream.owner, image):
             await self._files.delete(image.keys)
 
 
-async def orphans(jobs: Jobs, files: StoredFiles, *, older_than: float) -> AsyncIterator[list[str]]:
+async def orphans(references: References, files: StoredFiles, *, older_than: float) -> AsyncIterator[list[str]]:
     """Keys that no dream names, some at a time; of files put `older_than` seconds ago or more.
 
     Younger ones may be on their way: a file that is moved to another storage is there before its dream says so.
@@ -94,12 +94,12 @@ async def orphans(jobs: Jobs, files: StoredFiles, *, older_than: float) -> Async
         if at <= time.time() - older_than:
             folders.setdefault(key.rpartition("/")[0], []).append(key)
         if len(folders) == BATCH:
-            yield await _unnamed(jobs, folders)
+            yield await _unnamed(references, folders)
             folders = {}
-    yield await _unnamed(jobs, folders)
+    yield await _unnamed(references, folders)
 
 
-async def _unnamed(jobs: Jobs, folders: dict[str, list[str]]) -> list[str]:
+async def _unnamed(references: References, folders: dict[str, list[str]]) -> list[str]:
     # A folder that nobody names any more is never named again, so what is found stays true.
-    named = await jobs.named(folders)
+    named = await references.named_folders(folders)
     return [key for folder, keys in folders.items() if folder not in named for key in keys]

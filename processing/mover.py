@@ -21,8 +21,8 @@ from processing import formats
 from storage.data_folder import CannotStart
 from storage.errors import Error, NotFound
 from storage.files import MARKS, StoredFiles
-from storage.jobs import Jobs
 from storage.model import Image
+from storage.references import References
 
 AT_ONCE = 4  # images
 
@@ -64,9 +64,9 @@ class Copied:
 class Mover:
     """Moves to one storage, and counts."""
 
-    def __init__(self, *, jobs: Jobs, files: StoredFiles, to: str, folder: Path) -> None:
+    def __init__(self, *, references: References, files: StoredFiles, to: str, folder: Path) -> None:
         """`folder` is for copies on their way, and is held by `exclusive_lock`."""
-        self._jobs = jobs
+        self._references = references
         self._files = files
         self._to = to
         self._folder = folder
@@ -75,7 +75,7 @@ class Mover:
 
     async def waiting(self) -> list[tuple[str, Image]]:
         """Owner and image of each set of files that is elsewhere."""
-        return [each async for each in self._jobs.stored(ELSEWHERE[self._to])]
+        return [each async for each in self._references.stored_sets(ELSEWHERE[self._to])]
 
     async def move(self, sets: Iterable[tuple[str, Image]], done: Callable[[], None]) -> None:
         """Calls `done` after each; raises `Unavailable` when a storage or the database is away for long."""
@@ -86,7 +86,7 @@ class Mover:
                 try:
                     await self._move(owner, image)
                 except (Damaged, NotFound) as error:
-                    if await self._jobs.is_shared(owner, image):  # else it was deleted meanwhile
+                    if await self._references.is_shared(owner, image):  # else it was deleted meanwhile
                         self.problems.append(f"{image.folder}: {error}")
                 done()
 
@@ -108,7 +108,7 @@ class Mover:
             raise
         until = datetime.now(UTC) + timedelta(seconds=self._files.life)
         # If this raises, it may have had its effect: then the copies are what the dream names.
-        moved = await self._jobs.moved(owner, image, str(there.folder), until)
+        moved = await self._references.relocate(owner, image, str(there.folder), until)
         if not moved:
             await self._files.delete(there.keys)
         self.images += moved

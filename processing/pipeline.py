@@ -24,6 +24,7 @@ from storage.errors import Error, NoSpace, Unavailable
 from storage.files import StoredFiles
 from storage.jobs import LEASE, Jobs
 from storage.model import Image, Job, Variant, next_pause
+from storage.references import References
 from storage.staging import Staging
 
 T = TypeVar("T")
@@ -48,6 +49,7 @@ class Pipeline:
         self,
         *,
         jobs: Jobs,
+        references: References,
         workers: Workers,
         files: StoredFiles,
         staging: Staging,
@@ -58,6 +60,7 @@ class Pipeline:
     ) -> None:
         """`server` names this installation in leases; `folder` is for half-done work, and emptied at the start."""
         self._jobs = jobs
+        self._references = references
         self._workers = workers
         self._files = files
         self._staging = staging
@@ -139,18 +142,23 @@ class Pipeline:
             while self._waiting:
                 owner = next(iter(self._waiting))
                 dreams = self._waiting.pop(owner)
-                job = await self._claim(owner)
+                oldest = min(dreams)  # the ids of dreams ascend, and ANY comes before them
+                job = await self._claim(owner, oldest)
+                if job is None and oldest == ANY:
+                    continue  # that was a look at all of the owner's dreams
+                if job is None:
+                    dreams.discard(oldest)
+                elif not job.dream.waiting:
+                    dreams.discard(job.dream.id)
+                for dream_id in dreams:
+                    self.wake(owner, dream_id)
                 if job is not None:
-                    if not job.dream.waiting:
-                        dreams.discard(job.dream.id)
-                    for dream_id in dreams:
-                        self.wake(owner, dream_id)
                     return job
             self._woken.clear()
             await self._woken.wait()
 
-    async def _claim(self, owner: str) -> Job | None:
-        claim = asyncio.ensure_future(self._jobs.claim(owner, self._server))
+    async def _claim(self, owner: str, dream_id: str) -> Job | None:
+        claim = asyncio.ensure_future(self._jobs.claim(owner, self._server, dream_id))
         try:
             return await asyncio.shield(claim)
         except asyncio.CancelledError:
@@ -200,7 +208,7 @@ class Pipeline:
         """The image with its variants named below `keys`, or the code of what went wrong."""
         image = job.image
         assert image.staged is not None, "an image keeps its upload until it is completed"
-        equal = await _persistently(lambda: self._jobs.equal_image(job.dream.owner, image, self._render_settings))
+        equal = await _persistently(lambda: self._references.equal_image(job.dream.owner, image, self._render_settings))
         if equal is not None:
             return replace(equal, id=image.id, format=image.format)
         source = self._staging.path(image.staged)
@@ -279,7 +287,7 @@ class Pipeline:
 
     async def _still_there(self, job: Job, image: Image) -> bool:
         """An equal image may have been deleted before we named its files; from then on they are kept for us."""
-        equal = await self._jobs.equal_image(job.dream.owner, image, self._render_settings)
+        equal = await self._references.equal_image(job.dream.owner, image, self._render_settings)
         return equal is not None and equal.folder == image.folder
 
     async def _put(self, job: Job, folder: Path) -> None:

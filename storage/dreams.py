@@ -1,62 +1,51 @@
-"""What people do with their dreams. Each write is one atomic update.
+"""What people do with their dreams. Each write is one atomic update, through `storage/writes.py`.
 
-It must not know who listens: a write that succeeds calls `changed` with what the update returned, and that is all.
+It must not know who listens.
 
-The document of a dream is the only state there is (see `storage/model.py`). Beside the fields of `Dream` it has
+The document of a dream is the only state there is (see `storage/model.py`). Besides the fields of `Dream` it has
   next_image   the id of the next image; ids are never used again
-  keys         [{key, at}]: the Idempotency-Keys that wrote into it
-  trash        images that were let go of, as they were: their files are still to be removed
-  sweep        true while there is something for the janitor
-Of a dream that is deleted and swept, only owner and keys are left, until `expires_at`.
+  keys         [{key, at}]: the Idempotency-Keys of the calls that wrote into it
+  trash        pending deletions: images as they were when they gave up their files (`storage/references.py`)
+  sweep        true while files of it wait to be removed
+  last         what the latest write was (`storage/writes.py`)
+Of a deleted dream whose files are gone, only owner and keys are left, until `expires_at`.
 """
 
 import base64
 import re
-from collections.abc import Callable, Iterable
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Iterable
+from datetime import date, datetime, timedelta
 from typing import Any, TypeVar
 
 from bson import ObjectId
 from bson.errors import InvalidId
 from motor.motor_asyncio import AsyncIOMotorCollection
-from pymongo import ASCENDING, DESCENDING, ReturnDocument
+from pymongo import ASCENDING, DESCENDING
 from pymongo.errors import DuplicateKeyError
 
 from storage.coalescer import Coalescer
-from storage.errors import Conflict, NotFound
-from storage.locks import KeyedLock
-from storage.model import TRIES, Draft, Dream, Image, StagedUpload, State, milliseconds
+from storage.errors import Conflict, NotFound, Unavailable
+from storage.model import EPOCH, TRIES, Draft, Dream, StagedUpload, State, milliseconds
 from storage.mongo import Database, Document, translate_errors
+from storage.writes import BUSY, NO_DREAM, ROUNDS, Change, Writes, living
 
 T = TypeVar("T")
-Changed = Callable[[Dream, Image | None], None]
 
 KEY_LIFE = timedelta(days=1)  # of an Idempotency-Key
 MOST_KEYS = 200  # kept for a dream, so that adding images all day does not let its document grow without end
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-NO_DREAM = "There is no such dream."
 
 
 class InvalidCursor(ValueError):
-    """Not a cursor that `find` gave."""
+    """The cursor is not one that `find` returned."""
 
 
 class Dreams:
-    """Everyone's dreams. A reader's methods take the owner: what is not theirs is not found."""
+    """Everyone's dreams. Every method takes the owner, for whom the dreams of others do not exist."""
 
-    def __init__(
-        self,
-        database: Database,
-        *,
-        changed: Changed,
-        turns: KeyedLock,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
+    def __init__(self, database: Database, *, writes: Writes) -> None:
         self._dreams: AsyncIOMotorCollection[Document] = database["dreams"]
-        self._changed = changed
-        self._turns = turns
-        self._clock = clock
-        self._batches: Coalescer[ObjectId, Dream] = Coalescer(self._read)
+        self._writes = writes
+        self._reads: Coalescer[ObjectId, Dream] = Coalescer(self._read)
 
     async def indexes(self) -> None:
         with translate_errors():
@@ -71,52 +60,50 @@ class Dreams:
     # ---- what people do
 
     async def create(self, owner: str, draft: Draft, uploads: Iterable[StagedUpload], key: str | None = None) -> Dream:
-        """A new dream, with its images queued. The same `key` within a day returns the first one's dream."""
-        now = self._now()
+        """A new dream, with its images queued. The same `key` within a day returns the dream of its first use.
+
+        Raises `NotFound` when that dream has been deleted since.
+        """
+        now = self._writes.now()
         length = len(draft.content)
         images = [self._image_document(number, upload, length) for number, upload in enumerate(uploads, 1)]
         document: Document = {
             "_id": ObjectId(),
             "owner": ObjectId(owner),
             **_draft_document(draft, now),
-            "revision": 1,
-            "created_at": now,
-            "updated_at": now,
             "images": images,
             "next_image": len(images) + 1,
         }
         if key is not None:
             document["keys"] = [{"key": _scoped("", key), "at": now}]
-        while True:
+        for _ in range(ROUNDS):
             try:
-                with translate_errors():
-                    await self._dreams.insert_one(document)
+                return await self._writes.insert(document)
             except DuplicateKeyError:
                 if (first := await self.first_result(owner, None, str(key))) is not None:
                     return first
-                continue  # the key was older than a day, and is free now
-            return self._tell(document)
+                # The key was older than a day, and is free now.
+        raise Unavailable(BUSY, code="busy")
 
     async def first_result(self, owner: str, dream_id: str | None, key: str) -> Dream | None:
-        """The dream that `key` made (`dream_id` None) or added images to, within a day; frees an older key."""
+        """The dream that `key` created (`dream_id` None) or added images to, within a day; frees an older key.
+
+        Raises `NotFound` when the dream has been deleted since.
+        """
         scoped = _scoped(dream_id or "", key)
         with translate_errors():
             document = await self._dreams.find_one({"owner": ObjectId(owner), "keys.key": scoped})
-            if document is None:
-                return None
-            used = next(each for each in document["keys"] if each["key"] == scoped)
-            if self._now() - used["at"] < KEY_LIFE:
-                if document.get("deleted"):
-                    sentence = "The dream that this Idempotency-Key made has been deleted."
-                    raise NotFound(sentence, code="dream_of_key_deleted")
-                return Dream.from_document(document)
-            # Only this use of it: another request may have freed and taken it meanwhile.
-            await self._dreams.update_one({"_id": document["_id"]}, {"$pull": {"keys": used}})
+        if document is None:
             return None
+        if (first := self._result_of(document, scoped)) is None:
+            # Only this use of the key: another request may have freed and taken it meanwhile.
+            used = next(each for each in document["keys"] if each["key"] == scoped)
+            await self._writes.update_quietly(owner, {"_id": document["_id"]}, {"$pull": {"keys": used}})
+        return first
 
     async def get(self, owner: str, dream_id: str) -> Dream:
-        theirs = _theirs(owner, dream_id)
-        dream = await self._batches.get(theirs["_id"])
+        """The dream. Raises `NotFound`."""
+        dream = await self._reads.get(living(owner, dream_id)["_id"])
         return _found(dream if dream is not None and dream.owner == owner else None)
 
     async def find(
@@ -130,11 +117,11 @@ class Dreams:
         since: date | datetime | None = None,
         until: date | datetime | None = None,
     ) -> tuple[list[Dream], str | None]:
-        """Newest night first, `limit` at most, and the cursor of the next page.
+        """At most `limit` dreams, the newest night first, and the cursor of the next page; None after the last.
 
-        `words` must all occur in title, content or tags: as parts of words, because Chinese is written without
-        spaces and MongoDB's own text index would find none of it. A plain date for `since` or `until` means that
-        night by the dreamer's own clock, inclusive.
+        Each of `words` must occur in title, content or tags, also inside a word: Chinese is written without spaces,
+        and MongoDB's text index would find none of it. A plain date for `since` or `until` means that night by the
+        dreamer's own clock, inclusive. Raises `InvalidCursor`.
         """
         match: Document = {"owner": ObjectId(owner), "deleted": {"$ne": True}}
         conditions: list[Document] = []
@@ -163,40 +150,31 @@ class Dreams:
     async def update(
         self, owner: str, dream_id: str, changes: dict[str, Any], positions: dict[int, int] | None = None
     ) -> Dream:
-        """Change the named fields of `Draft`, and move images.
+        """Change the named fields of `Draft`, and move images: `positions` has image ids and their new positions.
 
-        An image that would lie behind the end of a shorter content moves to its end.
+        An image that would lie behind the end of a shorter content moves to its end. Raises `NotFound`, and
+        `Conflict` for a position behind the end.
         """
-        now, positions = self._now(), positions or {}
-        values = _draft_document(Draft(**changes), now)
+        positions = positions or {}
+        values = _draft_document(Draft(**changes), self._writes.now())
         written = {name: value for name, value in values.items() if _FIELDS_OF.get(name, name) in changes}
-        there = {"images.id": {"$all": list(positions)}} if positions else {}
         if "content" not in changes and not positions:
-            update = {"$set": written | {"updated_at": now}, "$inc": {"revision": 1}}
-            return _found(await self._write(_theirs(owner, dream_id), update))
-        while True:
-            dream = await self.get(owner, dream_id)
-            length = len(changes.get("content", dream.content))
-            self._check_moves(dream, positions, length)
-            setters: Document = {f"images.$[m{image}].position": position for image, position in positions.items()}
-            filters: list[Document] = [{f"m{image}.id": image} for image in positions]
-            setters["images.$[behind].position"] = length
-            filters.append({"behind.id": {"$nin": list(positions)}, "behind.position": {"$gt": length}})
-            changed = await self._write(
-                # The content and the images that the positions were checked against must still be there.
-                _theirs(owner, dream_id) | {"content": dream.content} | there,
-                {"$set": written | setters | {"updated_at": now}, "$inc": {"revision": 1}},
-                array_filters=filters,
-            )
-            if changed is not None:
-                return changed
+            dream = await self._writes.update(owner, dream_id, {}, {"$set": written}, Change.EDITED)
+            return _found(dream)
+
+        def plan(found: Document) -> Document:
+            length = len({**found, **changes}.get("content", ""))
+            return {"$set": written | _moved(found, positions, length)}
+
+        return await self._writes.revise(owner, dream_id, plan, Change.EDITED)
 
     async def delete(self, owner: str, dream_id: str) -> None:
-        """Gone for every reader at once; the janitor removes its files, then the document."""
-        changes = {"deleted": True, "sweep": True, "updated_at": self._now()}
-        _found(await self._write(_theirs(owner, dream_id), {"$set": changes, "$inc": {"revision": 1}}))
+        """Gone for every reader at once; the janitor removes its files, then the document. Raises `NotFound`."""
+        changes = {"$set": {"deleted": True, "sweep": True}}
+        _found(await self._writes.update(owner, dream_id, {}, changes, Change.DELETED))
 
     async def delete_all(self, owner: str) -> None:
+        """Delete every dream of the owner."""
         with translate_errors():
             cursor = self._dreams.find({"owner": ObjectId(owner), "deleted": {"$ne": True}}, {"_id": True})
             ids = [str(document["_id"]) async for document in cursor]
@@ -209,70 +187,58 @@ class Dreams:
     async def add_images(
         self, owner: str, dream_id: str, uploads: list[StagedUpload], *, most: int, key: str | None = None
     ) -> Dream:
-        """Queue more images; `most` is how many a dream may have. A position behind the end means the end."""
-        now = self._now()
+        """Queue more images. A position behind the end means the end; a repeated `key` within a day adds nothing.
+
+        Raises `NotFound`, and `Conflict` when the dream would have more than `most` images.
+        """
+        now = self._writes.now()
         scoped = _scoped(dream_id, key) if key is not None else ""
-        while True:
-            with translate_errors():
-                found = _found(await self._dreams.find_one(_theirs(owner, dream_id)))
+
+        def plan(found: Document) -> Document | None:
             # Before the count: the first request with this key may have filled the dream.
-            if any(each["key"] == scoped for each in found.get("keys", [])):
-                if (first := await self.first_result(owner, dream_id, str(key))) is not None:
-                    return first
-                continue  # the key was older than a day, and is free now
-            if len(found["images"]) + len(uploads) > most:
-                count = len(found["images"])
-                sentence = f"A dream may have at most {most} images; this one has {count}."
-                raise Conflict(sentence, code="dream_full", most=most, images=count)
-            number, length = found["next_image"], len(found["content"])
+            if scoped and self._result_of(found, scoped) is not None:
+                return None
+            there = len(found.get("images") or ())
+            if there + len(uploads) > most:
+                sentence = f"A dream may have at most {most} images; this one has {there}."
+                raise Conflict(sentence, code="dream_full", most=most, images=there)
+            number, length = found["next_image"], len(found.get("content", ""))
             images = [self._image_document(number + i, upload, length) for i, upload in enumerate(uploads)]
-            update: Document = {
-                "$push": {"images": {"$each": images}},
-                "$inc": {"revision": 1, "next_image": len(images)},
-                "$set": {"updated_at": now},
-            }
+            update: Document = {"$push": {"images": {"$each": images}}, "$inc": {"next_image": len(images)}}
             if scoped:
-                update["$push"]["keys"] = {"$each": [{"key": scoped, "at": now}], "$slice": -MOST_KEYS}
-            # Changed meanwhile: count and number again.
-            changed = await self._write(_theirs(owner, dream_id) | {"revision": found["revision"]}, update)
-            if changed is not None:
-                return changed
+                others = [each for each in found.get("keys") or () if each["key"] != scoped]
+                update["$set"] = {"keys": [*others, {"key": scoped, "at": now}][-MOST_KEYS:]}
+            return update
+
+        return await self._writes.revise(owner, dream_id, plan, Change.IMAGES)
 
     async def remove_image(self, owner: str, dream_id: str, image_id: int) -> Dream:
+        """The image is gone at once, and its files become pending deletions. Raises `NotFound`."""
         changes = {
             "trash": {"$concatArrays": [{"$ifNull": ["$trash", []]}, _images("$eq", image_id)]},
             "images": _images("$ne", image_id),
-            "revision": {"$add": ["$revision", 1]},
-            "updated_at": self._now(),
             "sweep": True,
         }
-        dream = await self._write(_theirs(owner, dream_id) | {"images.id": image_id}, [{"$set": changes}])
+        dream = await self._writes.update(owner, dream_id, {"images.id": image_id}, [{"$set": changes}], Change.IMAGES)
         return _found(dream, "There is no such image in this dream.", code="no_image")
 
     # ---- inside
 
-    def _now(self) -> datetime:
-        return milliseconds(self._clock())
+    def _result_of(self, document: Document, scoped: str) -> Dream | None:
+        """The dream, if the key was used on it within a day. Raises `NotFound` when it has been deleted since."""
+        used = next((each for each in document.get("keys") or () if each["key"] == scoped), None)
+        if used is None or self._writes.now() - used["at"] >= KEY_LIFE:
+            return None
+        if document.get("deleted"):
+            sentence = "The dream that this Idempotency-Key made has been deleted."
+            raise NotFound(sentence, code="dream_of_key_deleted")
+        return Dream.from_document(document)
 
     async def _read(self, ids: set[ObjectId]) -> dict[ObjectId, Dream]:
         match: Document = {"_id": {"$in": list(ids)}, "deleted": {"$ne": True}}
         with translate_errors():
             documents = await self._dreams.find(match).to_list(len(ids))
         return {document["_id"]: Dream.from_document(document) for document in documents}
-
-    async def _write(self, match: Document, update: Any, **options: Any) -> Dream | None:
-        """One atomic update and its notice; None when nothing matched."""
-        async with self._turns.of(str(match["_id"])):
-            with translate_errors():
-                document = await self._dreams.find_one_and_update(
-                    match, update, return_document=ReturnDocument.AFTER, **options
-                )
-            return self._tell(document) if document is not None else None
-
-    def _tell(self, document: Document) -> Dream:
-        dream = Dream.from_document(document)
-        self._changed(dream, None)
-        return dream
 
     @staticmethod
     def _image_document(number: int, upload: StagedUpload, length: int) -> Document:
@@ -290,15 +256,6 @@ class Dreams:
             "height": upload.height,
             "lease_owner": None,
         }
-
-    @staticmethod
-    def _check_moves(dream: Dream, positions: dict[int, int], length: int) -> None:
-        for image_id, position in positions.items():
-            if dream.image(image_id) is None:
-                raise NotFound(f"There is no image {image_id} in this dream.", code="no_image")
-            if position > length:
-                sentence = f"Position {position} lies behind the end of the content, {length} characters."
-                raise Conflict(sentence, code="beyond_content", position=position, length=length)
 
 
 # field of the document -> the field of a Draft that it is written from, where the names differ
@@ -324,11 +281,18 @@ def _images(comparison: str, image_id: int) -> Document:
     return {"$filter": {"input": "$images", "cond": {comparison: ["$$this.id", image_id]}}}
 
 
-def _theirs(owner: str, dream_id: str) -> Document:
-    try:
-        return {"_id": ObjectId(dream_id), "owner": ObjectId(owner), "deleted": {"$ne": True}}
-    except InvalidId:
-        raise NotFound(NO_DREAM, code="no_dream") from None
+def _moved(found: Document, positions: dict[int, int], length: int) -> Document:
+    """Setters of the images that move: to their new positions, or to the end of the content at `length`."""
+    images: list[Document] = found.get("images") or []
+    known = {each.get("id") for each in images}
+    for image_id, position in positions.items():
+        if image_id not in known:
+            raise NotFound(f"There is no image {image_id} in this dream.", code="no_image")
+        if position > length:
+            sentence = f"Position {position} lies behind the end of the content, {length} characters."
+            raise Conflict(sentence, code="beyond_content", position=position, length=length)
+    places = [positions.get(each.get("id", 0), min(each.get("position", 0), length)) for each in images]
+    return {f"images.{number}.position": place for number, place in enumerate(places)}
 
 
 def _found(found: T | None, otherwise: str = NO_DREAM, code: str = "no_dream") -> T:
@@ -338,7 +302,7 @@ def _found(found: T | None, otherwise: str = NO_DREAM, code: str = "no_dream") -
 
 
 def _scoped(dream_id: str, key: str) -> str:
-    """A key counts for one call: making a dream, or adding images to one dream."""
+    """A key counts for one call: creating a dream, or adding images to one dream."""
     return f"{dream_id}:{key}"
 
 

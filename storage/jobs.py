@@ -1,83 +1,59 @@
-"""The work on images: every move between the states of `storage/model.py`, and what the janitor asks.
+"""The work on images: every move between the states of `storage/model.py` is one method here.
 
-It must not know who works. Each move is one atomic update, compare-and-set on state, attempt and lease; one that
-succeeds calls `changed` with what it returned.
+It must not know who works. Each move is one atomic update, a compare-and-set on state, attempt and lease.
 """
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from bson import ObjectId
 from motor.motor_asyncio import AsyncIOMotorCollection
-from pymongo import ASCENDING, ReturnDocument
+from pymongo import ASCENDING
 
-from storage.dreams import KEY_LIFE, Changed
-from storage.locks import KeyedLock
-from storage.model import LEASED, TRIES, Dream, Image, Job, State, milliseconds, move, next_pause
+from storage.errors import Unavailable
+from storage.model import LEASED, TRIES, Dream, Image, Job, State, move, next_pause
 from storage.mongo import Database, Document, translate_errors
+from storage.references import file_fields, pending_delete
+from storage.writes import BUSY, ROUNDS, Change, Writes, living
 
-LEASE = timedelta(minutes=5)  # renewed while a job is in hand, so it need not cover the longest one
-# A clock that jumped back must not leave an image waiting for hours: a pause this far ahead is no pause of ours.
+LEASE = timedelta(minutes=5)  # renewed while a worker has the job, so it need not cover the longest one
+# After a clock jumped back, a pause would seem to last for hours: no pause of ours ends later than this.
 MAX_PAUSE = timedelta(minutes=10)
 
 
 class Jobs:
     """The images of everyone's dreams, as work."""
 
-    def __init__(
-        self,
-        database: Database,
-        *,
-        changed: Changed,
-        turns: KeyedLock,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
+    def __init__(self, database: Database, *, writes: Writes) -> None:
         self._dreams: AsyncIOMotorCollection[Document] = database["dreams"]
-        self._changed = changed
-        self._turns = turns
-        self._clock = clock
+        self._writes = writes
 
     async def indexes(self) -> None:
         with translate_errors():
-            # The trailing _id lets claim() take an owner's oldest dream without sorting.
+            # The trailing _id finds an owner's oldest dream without a sort.
             await self._dreams.create_index([("images.state", ASCENDING), ("owner", ASCENDING), ("_id", ASCENDING)])
-            await self._dreams.create_index([("owner", ASCENDING), ("images.sha256", ASCENDING)])
-            await self._dreams.create_index([("sweep", ASCENDING)], sparse=True)
-            await self._dreams.create_index([("images.folder", ASCENDING)], sparse=True)
-            await self._dreams.create_index([("trash.folder", ASCENDING)], sparse=True)
 
     async def owners_waiting(self) -> list[str]:
-        """Whose images are queued."""
+        """The owners of queued images."""
         with translate_errors():
             return [str(owner) for owner in await self._dreams.distinct("owner", {"images.state": State.QUEUED})]
 
-    async def claim(self, owner: str, server: str) -> Job | None:
-        """Take the owner's longest waiting image under a lease of `server`; None when none is due."""
-        now, lease = self._now(), f"{server}/{ObjectId()}"
-        due = {
-            "state": State.QUEUED,
-            "$or": [{"not_before": None}, {"not_before": {"$lte": now}}, {"not_before": {"$gt": now + MAX_PAUSE}}],
-        }
-        with translate_errors():
-            document = await self._dreams.find_one_and_update(
-                {"owner": ObjectId(owner), "deleted": {"$ne": True}, "images": {"$elemMatch": due}},
-                {
-                    "$set": {
-                        "images.$.state": move("claim", State.QUEUED),
-                        "images.$.lease_owner": lease,
-                        "images.$.lease_until": now + LEASE,
-                        "updated_at": now,
-                    },
-                    "$inc": {"revision": 1},
-                },
-                sort=[("_id", ASCENDING)],
-                return_document=ReturnDocument.AFTER,
-            )
-        if document is None:
-            return None
-        claimed = next(each["id"] for each in document["images"] if each.get("lease_owner") == lease)
-        return self._tell_job(document, claimed)
+    async def claim(self, owner: str, server: str, dream_id: str = "") -> Job | None:
+        """Lease a queued image to `server`: the first of `dream_id`, else of the owner's oldest dream that has one.
+
+        None when no image is due. Without `dream_id`, one indexed read finds the dream, whose lock the claim needs.
+        """
+        if dream_id:
+            return await self._claim(owner, server, dream_id)
+        match = {"owner": ObjectId(owner), "deleted": {"$ne": True}, "images": {"$elemMatch": self._due()}}
+        for _ in range(ROUNDS):
+            with translate_errors():
+                found = await self._dreams.find_one(match, {"_id": True}, sort=[("_id", ASCENDING)])
+            if found is None:
+                return None
+            if (job := await self._claim(owner, server, str(found["_id"]))) is not None:
+                return job
+        raise Unavailable(BUSY, code="busy")  # other servers were faster each time
 
     async def store(self, job: Job, image: Image) -> Job | None:
         """Name the files of `image`, rendered from `job`'s upload, before the first of them is stored.
@@ -86,43 +62,52 @@ class Jobs:
         """
         fields = {
             "recipe": image.recipe,
-            **_places(image),
+            **file_fields(image),
             "width": image.width,
             "height": image.height,
             "animated": image.animated,
             "placeholder": image.placeholder,
-            "lease_until": self._now() + LEASE,
+            "lease_until": self._writes.now() + LEASE,
         }
         return await self._move("store", job, fields)
 
     async def renew(self, job: Job) -> bool:
-        """Keep the lease while the storage is slow; not a change of the dream."""
-        with translate_errors():
-            result = await self._dreams.update_one(_held(job), {"$set": {"images.$.lease_until": self._now() + LEASE}})
-        return result.matched_count == 1
+        """Prolong the lease while the storage is slow. Clients do not see leases, so nothing is published."""
+        update = {"$set": {"images.$.lease_until": self._writes.now() + LEASE}}
+        return await self._writes.update_quietly(
+            job.dream.owner, living(job.dream.owner, job.dream.id) | _held(job), update
+        )
 
     async def complete(self, job: Job) -> Job | None:
-        return await self._move("complete", job, {"lease_until": None, "staged": None})
+        """Every file is stored; the upload in staging is not needed any more."""
+        return await self._move("complete", job, {"lease_until": None, "staged": None}, Change.IMAGES)
 
     async def fail(self, job: Job, code: str) -> Job | None:
-        """After a failed try: back in line after a pause when trying again can help, else failed with `code`."""
+        """A try failed: queue the image again after a pause if another try can help, else it failed with `code`."""
         image = job.image
         pause = next_pause(image, code)
         if pause is None:
-            return await self._move("fail", job, {"lease_until": None, "error": code, "tries_left": 0}, lets_go=True)
+            fields = {"lease_until": None, "error": code, "tries_left": 0}
+            return await self._move("fail", job, fields, Change.IMAGES, unreference=True)
         fields = {"attempt": image.attempt + 1, "tries_left": image.tries_left - 1}
-        return await self._move("release", job, _NO_LEASE | fields | {"not_before": self._now() + pause}, lets_go=True)
+        return await self._release(job, fields | {"not_before": self._writes.now() + pause})
 
     async def release(self, job: Job) -> Job | None:
-        """Back in line at once, the try not counted: we stop, and nothing was wrong with the image."""
-        return await self._move("release", job, _NO_LEASE | {"not_before": None}, lets_go=True)
+        """Queue the image again at once, without counting the try: the server stops, and the image is not to blame."""
+        return await self._release(job, {"not_before": None})
+
+    async def retry(self, dream: Dream, image: Image) -> Dream | None:
+        """Queue a failed image again, with as many tries as a new one; None when it is not failed any more."""
+        fields = {"attempt": image.attempt + 1, "tries_left": TRIES, "error": None, "not_before": None, **_NO_LEASE}
+        job = await self._move("retry", Job(dream, image), fields, Change.IMAGES)
+        return job.dream if job is not None else None
 
     async def expired(self, server: str | None = None) -> list[Job]:
-        """Jobs under a lease that has run out; with `server`, also every job that an earlier run of it left."""
-        now = self._now()
-        over: Document = {"state": {"$in": sorted(LEASED)}, "lease_until": {"$lt": now}}
-        left: Document = {"state": {"$in": sorted(LEASED)}, "lease_owner": {"$regex": f"^{re.escape(server or '')}/"}}
-        either = [over, left] if server else [over]
+        """Jobs whose lease has run out; with `server`, also every job that an earlier run of that server left."""
+        now, leased = self._writes.now(), {"state": {"$in": sorted(LEASED)}}
+        either: list[Document] = [leased | {"lease_until": None}, leased | {"lease_until": {"$lt": now}}]
+        if server:
+            either.append(leased | {"lease_owner": {"$regex": f"^{re.escape(server)}/"}})
         match = {"$or": [{"images": {"$elemMatch": each}} for each in either], "deleted": {"$ne": True}}
         with translate_errors():
             documents = await self._dreams.find(match).to_list(None)
@@ -131,217 +116,80 @@ class Jobs:
             for dream in map(Dream.from_document, documents)
             for image in dream.images
             if image.state in LEASED
-            and image.lease_until is not None
-            and image.lease_owner is not None
-            and (image.lease_until < now or (server is not None and image.lease_owner.startswith(f"{server}/")))
-        ]
-
-    async def equal_image(self, owner: str, image: Image, recipe: str) -> Image | None:
-        """A completed image of the same bytes, by the same owner and recipe."""
-        equal = {"sha256": image.sha256, "state": State.COMPLETED, "recipe": recipe}
-        match = {"owner": ObjectId(owner), "deleted": {"$ne": True}, "images": {"$elemMatch": equal}}
-        with translate_errors():
-            document = await self._dreams.find_one(match, {"images": True})
-        for each in document["images"] if document else ():
-            if all(each.get(name) == value for name, value in equal.items()):
-                return Image.from_document(each)
-        return None
-
-    async def is_shared(self, owner: str, image: Image) -> bool:
-        """Does another, living image use the files in `image`'s folder?"""
-        match: Document = {
-            "owner": ObjectId(owner),
-            "deleted": {"$ne": True},
-            "images": {"$elemMatch": {"sha256": image.sha256, "folder": image.folder}},
-        }
-        with translate_errors():
-            return await self._dreams.find_one(match, {"_id": True}) is not None
-
-    async def retry(self, dream: Dream, image: Image) -> Dream | None:
-        """A failed image goes back in line, with as many tries as a new one; None when it is not failed any more."""
-        fields = {"attempt": image.attempt + 1, "tries_left": TRIES, "error": None, "not_before": None, **_NO_LEASE}
-        job = await self._move("retry", Job(dream, image), fields)
-        return job.dream if job is not None else None
-
-    async def has_folder(self, beginning: str) -> bool:
-        """Does any image have its files where the keys begin so, or had, with the files still to be removed?"""
-        there = {"$regex": f"^{re.escape(beginning)}"}
-        either = [{"images.folder": there}, {"trash.folder": there}]
-        with translate_errors():
-            return await self._dreams.find_one({"$or": either}, {"_id": True}) is not None
-
-    async def named(self, folders: Iterable[str]) -> set[str]:
-        """Those of the folders that any image has its files in, or had, with the files still to be removed."""
-        wanted = {"$in": list(folders)}
-        with translate_errors():
-            living = await self._dreams.find({"images.folder": wanted}, {"images.folder": True}).to_list(None)
-            let_go = await self._dreams.find({"trash.folder": wanted}, {"trash.folder": True}).to_list(None)
-        found = [image for document in living for image in document["images"]]
-        found += [image for document in let_go for image in document["trash"]]
-        return {image["folder"] for image in found if image.get("folder")} & set(wanted["$in"])
-
-    # ---- for moving files to another storage
-
-    async def stored(self, pattern: str) -> AsyncIterator[tuple[str, Image]]:
-        """Owner and image of each set of files whose folder matches the regular expression; equal images once."""
-        match: Document = {"state": State.COMPLETED, "folder": {"$regex": pattern}}
-        stages: list[Document] = [
-            {"$match": {"deleted": {"$ne": True}, "images": {"$elemMatch": match}}},
-            {"$unwind": "$images"},
-            {"$match": {f"images.{name}": value for name, value in match.items()}},
-            {"$group": {"_id": {"owner": "$owner", "folder": "$images.folder"}, "image": {"$first": "$images"}}},
-        ]
-        with translate_errors():
-            async for each in self._dreams.aggregate(stages, allowDiskUse=True):
-                yield str(each["_id"]["owner"]), Image.from_document(each["image"])
-
-    async def moved(self, owner: str, image: Image, folder: str, until: datetime) -> int:
-        """The files of `image`, and of equal ones, are in `folder` now too, under the same names; how many images.
-
-        The old ones are let go of in the same update of each dream, to be removed after `until`. Nobody is told: this
-        is called beside the server, and the addresses that listeners have stay good.
-        """
-        count = 0
-        match = {
-            "owner": ObjectId(owner),
-            "deleted": {"$ne": True},
-            "images": {"$elemMatch": _complete_in(image.folder)},
-        }
-        while True:
-            with translate_errors():
-                document = await self._dreams.find_one(match)
-                if document is None:
-                    return count
-                setters: Document = {"sweep": True, "updated_at": self._now()}
-                trash = []
-                for place, each in enumerate(document["images"]):
-                    if _complete_in(image.folder).items() <= each.items():
-                        there = Image.from_document(each).in_folder(folder)
-                        setters |= {f"images.{place}.{name}": value for name, value in _places(there).items()}
-                        trash.append(_trashed(Image.from_document(each)) | {"until": milliseconds(until)})
-                # Nothing else may have changed: the images are named by their place.
-                changed = await self._dreams.update_one(
-                    {"_id": document["_id"], "revision": document["revision"]},
-                    {"$set": setters, "$push": {"trash": {"$each": trash}}, "$inc": {"revision": 1}},
-                )
-            count += len(trash) if changed.modified_count else 0
-
-    # ---- for the janitor
-
-    async def to_sweep(self) -> AsyncIterator[tuple[Dream, list[Image]]]:
-        """Dreams with something to remove, and the images that were let go of (all of a deleted dream's).
-
-        Files that were moved elsewhere wait until nobody uses their old addresses any more, or their image is deleted.
-        """
-        now = self._now()
-        due: Document = {"$elemMatch": {"$or": [{"until": None}, {"until": {"$lte": now}}]}}
-        either: list[Document] = [{"deleted": True}, {"trash": due}, {"trash": {"$in": [None, []]}}]
-        with translate_errors():
-            documents = await self._dreams.find({"sweep": True, "$or": either}).to_list(None)
-        for document in documents:
-            dream = Dream.from_document(document)
-            kept = {image.id for image in dream.images} if not dream.deleted else set()
-            trash = [
-                Image.from_document(each)
-                for each in document.get("trash", [])
-                if each.get("until") is None or each["until"] <= now or each["id"] not in kept
-            ]
-            yield dream, trash + (list(dream.images) if dream.deleted else [])
-
-    async def swept(self, dream: Dream, images: list[Image]) -> None:
-        """The files of `images` are gone. Of a deleted dream its Idempotency-Keys stay for their day, nothing else."""
-        this = {"_id": ObjectId(dream.id)}
-        with translate_errors():
-            if dream.deleted:
-                result = await self._dreams.delete_one(this | {"keys": {"$in": [None, []]}})
-                if result.deleted_count == 0:
-                    left = {"owner": "$owner", "keys": "$keys", "deleted": True, "expires_at": self._now() + KEY_LIFE}
-                    await self._dreams.update_one(this, [{"$replaceWith": {"_id": "$_id", **left}}])
-                return
-            if images:
-                # By folder too: an image that was handed back may let go of another one in the same attempt.
-                gone = [{"id": each.id, "attempt": each.attempt, "folder": each.folder} for each in images]
-                await self._dreams.update_one(this, {"$pull": {"trash": {"$or": gone}}})
-            await self._dreams.update_one(
-                this | {"trash": {"$in": [None, []]}, "deleted": {"$ne": True}},
-                {"$unset": {"sweep": True, "trash": True}},
+            and (
+                image.lease_until is None
+                or image.lease_until < now
+                or (server is not None and (image.lease_owner or "").startswith(f"{server}/"))
             )
-
-    async def staged(self) -> set[str]:
-        """Every upload in staging that an image still needs."""
-        with translate_errors():
-            return {name for name in await self._dreams.distinct("images.staged") if name is not None}
+        ]
 
     # ---- inside
 
-    def _now(self) -> datetime:
-        return milliseconds(self._clock())
+    def _due(self) -> Document:
+        now = self._writes.now()
+        due = [{"not_before": None}, {"not_before": {"$lte": now}}, {"not_before": {"$gt": now + MAX_PAUSE}}]
+        return {"state": State.QUEUED, "$or": due}
 
-    async def _move(self, verb: str, job: Job, fields: Document, *, lets_go: bool = False) -> Job | None:
-        """The one way an image changes state: compare-and-set on state, attempt and lease.
+    async def _claim(self, owner: str, server: str, dream_id: str) -> Job | None:
+        lease = f"{server}/{ObjectId()}"
+        fields = {
+            "state": move("claim", State.QUEUED),
+            "lease_owner": lease,
+            "lease_until": self._writes.now() + LEASE,
+        }
 
-        `lets_go`: the files that the image names, if any, go to the trash in the same update.
-        """
+        def claimed(dream: Dream) -> Image:
+            return next(image for image in dream.images if image.lease_owner == lease)
+
+        due, update = {"images": {"$elemMatch": self._due()}}, {"$set": _in_image(fields)}
+        dream = await self._writes.update(owner, dream_id, due, update, Change.WORK, image=claimed)
+        return Job(dream, claimed(dream)) if dream is not None else None
+
+    async def _release(self, job: Job, fields: Document) -> Job | None:
+        return await self._move("release", job, _NO_LEASE | fields, unreference=True)
+
+    async def _move(
+        self, verb: str, job: Job, fields: Document, change: Change = Change.WORK, *, unreference: bool = False
+    ) -> Job | None:
+        """One move of the table. With `unreference`, the files that the image names become pending deletions."""
         target = move(verb, job.image.state)
         setters = {"state": target, **fields}
-        update: Document = {"$inc": {"revision": 1}}
-        if lets_go and job.image.variants:
-            update["$push"] = {"trash": _trashed(job.image)}
+        update: Document = {}
+        if unreference and job.image.variants:
             setters |= {"variants": {}, "folder": None, "original": None, "recipe": None}
-        update["$set"] = {f"images.$.{name}": value for name, value in setters.items()} | {"updated_at": self._now()}
-        if "$push" in update:
-            update["$set"]["sweep"] = True
-        async with self._turns.of(job.dream.id):
-            with translate_errors():
-                document = await self._dreams.find_one_and_update(
-                    _held(job), update, return_document=ReturnDocument.AFTER
-                )
-                if document is None and verb in ("store", "complete", "fail"):
-                    # The answer to an earlier try may have been lost with the connection, after it had its effect.
-                    document = await self._dreams.find_one(_held(job, target))
-            return self._tell_job(document, job.image.id) if document is not None else None
+            update = {"$push": {"trash": pending_delete(job.image)}}
+        update["$set"] = _in_image(setters) | ({"sweep": True} if "$push" in update else {})
 
-    def _tell_job(self, document: Document, image_id: int) -> Job:
-        dream = Dream.from_document(document)
-        image = dream.image(image_id)
-        assert image is not None, "the update matched this image"
-        self._changed(dream, image)
-        return Job(dream, image)
+        def moved(dream: Dream) -> Image:
+            image = dream.image(job.image.id)
+            assert image is not None, "the update matched this image"
+            return image
 
-
-def _complete_in(folder: str | None) -> Document:
-    return {"state": State.COMPLETED, "folder": folder}
-
-
-def _places(image: Image) -> Document:
-    """The fields that say where its files are."""
-    return {
-        "folder": image.folder,
-        "original": image.original,
-        "variants": {name: variant.document() for name, variant in image.variants.items()},
-    }
+        dream = await self._writes.update(
+            job.dream.owner,
+            job.dream.id,
+            _held(job),
+            update,
+            change,
+            image=moved,
+            # These three end a step of the pipeline, which repeats them until the database has answered.
+            earlier=_held(job, target) if verb in ("store", "complete", "fail") else None,
+        )
+        return Job(dream, moved(dream)) if dream is not None else None
 
 
 _NO_LEASE: Document = {"lease_owner": None, "lease_until": None}
 
 
-def _trashed(image: Image) -> Document:
-    """What the janitor needs of an image that lives on: its files of this attempt, not its upload."""
-    return {
-        "id": image.id,
-        "position": image.position,
-        "state": image.state,
-        "attempt": image.attempt,
-        "tries_left": image.tries_left,
-        "staged": None,
-        "sha256": image.sha256,
-        "bytes": image.bytes,
-        "format": image.format,
-        **_places(image),
-    }
+def _in_image(fields: Document) -> Document:
+    """Setters of the image that the filter matched."""
+    return {f"images.$.{name}": value for name, value in fields.items()}
 
 
 def _held(job: Job, state: State | None = None) -> Document:
+    """The filter of the dream in which the job is still what it was, but for the state."""
     image = job.image
-    same = {"id": image.id, "state": state or image.state, "attempt": image.attempt, "lease_owner": image.lease_owner}
-    return {"_id": ObjectId(job.dream.id), "deleted": {"$ne": True}, "images": {"$elemMatch": same}}
+    same = {"id": image.id, "state": state or image.state, "lease_owner": image.lease_owner}
+    # A document of an older server may lack the attempt, which is then the first.
+    attempt = {"attempt": {"$in": [1, None]} if image.attempt == 1 else image.attempt}
+    return {"images": {"$elemMatch": same | attempt}}

@@ -31,6 +31,7 @@ class State(StrEnum):
     STORING = "storing"  # its variants are named in the dream and on their way to the file storage, under a lease
     COMPLETED = "completed"  # every file that the dream names is stored
     FAILED = "failed"  # stays so until someone asks for a retry
+    UNKNOWN = "unknown"  # never written: stands for a state of a newer version, which only that version may change
 
 
 class Status(StrEnum):
@@ -53,6 +54,8 @@ MOVES: dict[str, tuple[frozenset[State], State]] = {
     "retry": (frozenset({State.FAILED}), State.QUEUED),
 }
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LARGEST = "2048"  # the name of the largest variant that images are rendered in
 TRIES = 3  # of one piece of work, before it fails; a retry by a person gives as many again
 PAUSES = (timedelta(seconds=1), timedelta(seconds=8))  # after the first and the second failed try
 
@@ -74,6 +77,13 @@ class IllegalMove(Exception):
     """An image was asked to move where its state does not lead."""
 
 
+def _state(text: str | None) -> State:
+    try:
+        return State(text or State.UNKNOWN)
+    except ValueError:
+        return State.UNKNOWN
+
+
 def move(verb: str, state: State) -> State:
     """The state that `verb` leads to from `state`; raises `IllegalMove` where there is no such way."""
     origins, target = MOVES[verb]
@@ -91,6 +101,16 @@ class Variant:
     width: int
     height: int
     bytes: int
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> Self:
+        return cls(
+            key=document["key"],
+            type=document.get("type") or "application/octet-stream",
+            width=document.get("width") or 0,
+            height=document.get("height") or 0,
+            bytes=document.get("bytes") or 0,
+        )
 
     def document(self) -> dict[str, Any]:
         return {"key": self.key, "type": self.type, "width": self.width, "height": self.height, "bytes": self.bytes}
@@ -130,7 +150,7 @@ class Image:
     height: int | None
     animated: bool
     placeholder: str | None
-    error: str | None  # a key of FAILURES
+    error: str | None  # the code as it was written; see `failure`
     lease_owner: str | None
     lease_until: datetime | None
 
@@ -139,6 +159,16 @@ class Image:
         if self.state is State.COMPLETED:
             return Status.COMPLETED
         return Status.FAILED if self.state is State.FAILED else Status.PROCESSING
+
+    @property
+    def largest(self) -> Variant | None:
+        """The variant that shows most; None of an image that names no variants."""
+        return self.variants.get(LARGEST) or max(self.variants.values(), key=lambda each: each.width, default=None)
+
+    @property
+    def failure(self) -> str | None:
+        """Why the image failed: a key of FAILURES, also if a newer version wrote a code that is not among them."""
+        return "crashed" if self.error is not None and self.error not in FAILURES else self.error
 
     @property
     def keys(self) -> list[str]:
@@ -160,23 +190,25 @@ class Image:
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Self:
+        """The image as MongoDB has it. Fields of other versions are ignored, and missing ones have defaults."""
+        variants = document.get("variants") or {}
         return cls(
-            id=document["id"],
-            position=document["position"],
-            state=State(document["state"]),
-            attempt=document["attempt"],
-            tries_left=document["tries_left"],
-            staged=document["staged"],
+            id=document.get("id") or 0,
+            position=document.get("position") or 0,
+            state=_state(document.get("state")),
+            attempt=document.get("attempt") or 1,
+            tries_left=TRIES if document.get("tries_left") is None else document["tries_left"],
+            staged=document.get("staged"),
             original=document.get("original"),
-            sha256=document["sha256"],
-            bytes=document["bytes"],
-            format=document["format"],
+            sha256=document.get("sha256") or "",
+            bytes=document.get("bytes") or 0,
+            format=document.get("format") or "",
             recipe=document.get("recipe"),
             folder=document.get("folder"),
-            variants={name: Variant(**fields) for name, fields in document.get("variants", {}).items()},
+            variants={name: Variant.from_document(each) for name, each in variants.items() if each.get("key")},
             width=document.get("width"),
             height=document.get("height"),
-            animated=document.get("animated", False),
+            animated=document.get("animated") or False,
             placeholder=document.get("placeholder"),
             error=document.get("error"),
             lease_owner=document.get("lease_owner"),
@@ -233,22 +265,24 @@ class Dream:
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Self:
-        images = sorted(map(Image.from_document, document["images"]), key=lambda image: (image.position, image.id))
+        """The dream as MongoDB has it. Fields of other versions are ignored, and missing ones have defaults."""
+        images = map(Image.from_document, document.get("images") or ())
+        created_at = document.get("created_at") or EPOCH
         return cls(
             id=str(document["_id"]),
             owner=str(document["owner"]),
-            title=document["title"],
-            content=document["content"],
-            dreamed_at=local_time(document["dreamed_at"], document["utc_offset"]),
-            mood=document["mood"],
-            lucidity=document["lucidity"],
-            tags=tuple(document["tags"]),
-            revision=document["revision"],
-            created_at=document["created_at"],
-            updated_at=document["updated_at"],
-            images=tuple(images),
-            deleted=document.get("deleted", False),
-            sweep=document.get("sweep", False),
+            title=document.get("title") or "",
+            content=document.get("content") or "",
+            dreamed_at=local_time(document.get("dreamed_at") or created_at, document.get("utc_offset") or 0),
+            mood=document.get("mood"),
+            lucidity=document.get("lucidity"),
+            tags=tuple(document.get("tags") or ()),
+            revision=document.get("revision") or 0,
+            created_at=created_at,
+            updated_at=document.get("updated_at") or created_at,
+            images=tuple(sorted(images, key=lambda image: (image.position, image.id))),
+            deleted=document.get("deleted") or False,
+            sweep=document.get("sweep") or False,
         )
 
 

@@ -26,9 +26,9 @@ from handlers.passwords import Passwords
 from handlers.tokens import Tokens
 from storage.dreams import Dreams
 from storage.errors import NotFound
-from storage.locks import KeyedLock
 from storage.model import Draft
 from storage.users import Users
+from storage.writes import Writes
 
 ANN = {"username": "Ann", "password": "correct horse"}
 
@@ -127,7 +127,7 @@ def passwords() -> Iterator[Passwords]:
 
 @pytest.fixture
 def server(database: AsyncIOMotorDatabase[dict[str, Any]], io_loop: IOLoop, passwords: Passwords) -> Server:
-    users, dreams = Users(database), Dreams(database, turns=KeyedLock(), changed=lambda dream, image: None)
+    users, dreams = Users(database), Dreams(database, writes=Writes(database, changed=lambda *_: None))
     io_loop.run_sync(users.indexes)
     io_loop.run_sync(dreams.indexes)
     return Server(users, dreams, passwords, Tokens(b"s" * 32, access_lifetime=900, refresh_lifetime=86_400))

@@ -5,6 +5,7 @@ import resource
 import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -18,14 +19,18 @@ from tornado.ioloop import IOLoop
 from storage.dreams import Dreams
 from storage.files import Files
 from storage.jobs import Jobs
-from storage.locks import KeyedLock
-from storage.model import Dream, Image, StagedUpload
+from storage.model import Draft, Dream, Image, Job, StagedUpload, Variant
+from storage.references import References
+from storage.writes import Writes
 
 Database = AsyncIOMotorDatabase[dict[str, Any]]
 Told = list[tuple[Dream, Image | None]]
 
 ADA, BOB = str(ObjectId()), str(ObjectId())
 DAY = timedelta(days=1)
+SECOND = timedelta(seconds=1)
+HERE, THERE = "server-a", "server-b"
+RECIPE = "1 jpeg"  # the settings that images are rendered with
 SECRET = b"a secret of more than 32 bytes, for tests"  # of signed addresses
 KEY = "0123456789abcdef/2048.jpg"
 
@@ -54,21 +59,28 @@ def told() -> Told:
 
 
 @pytest.fixture
-def turns() -> KeyedLock:
-    """One for both, as in the server."""
-    return KeyedLock()
+def writes(database: Database, clock: Clock, told: Told) -> Writes:
+    """One for all, as in the server."""
+    return Writes(database, changed=lambda dream, image: told.append((dream, image)), clock=clock)
 
 
 @pytest.fixture
-def jobs(database: Database, clock: Clock, told: Told, turns: KeyedLock, io_loop: IOLoop) -> Jobs:
-    jobs = Jobs(database, turns=turns, changed=lambda dream, image: told.append((dream, image)), clock=clock)
+def jobs(database: Database, writes: Writes, io_loop: IOLoop) -> Jobs:
+    jobs = Jobs(database, writes=writes)
     io_loop.run_sync(jobs.indexes)
     return jobs
 
 
 @pytest.fixture
-def dreams(database: Database, clock: Clock, told: Told, turns: KeyedLock, io_loop: IOLoop) -> Dreams:
-    dreams = Dreams(database, turns=turns, changed=lambda dream, image: told.append((dream, image)), clock=clock)
+def references(database: Database, writes: Writes, io_loop: IOLoop) -> References:
+    references = References(database, writes=writes)
+    io_loop.run_sync(references.indexes)
+    return references
+
+
+@pytest.fixture
+def dreams(database: Database, writes: Writes, io_loop: IOLoop) -> Dreams:
+    dreams = Dreams(database, writes=writes)
     io_loop.run_sync(dreams.indexes)
     return dreams
 
@@ -81,6 +93,61 @@ def upload(position: int = 0, sha256: str = "") -> StagedUpload:
 
 def uploads(number: int) -> list[StagedUpload]:
     return [upload() for _ in range(number)]
+
+
+async def made(dreams: Dreams, images: int = 1, owner: str = ADA) -> Dream:
+    return await dreams.create(owner, Draft(content="x"), uploads(images))
+
+
+async def claimed(jobs: Jobs, owner: str = ADA, server: str = HERE) -> Job:
+    job = await jobs.claim(owner, server)
+    assert job is not None
+    return job
+
+
+def rendered(job: Job, folder: str = "", **fields: Any) -> Image:
+    """What rendering makes of a job's image."""
+    folder = folder or f"folder{job.image.id}-{job.image.attempt}"
+    variants = {name: Variant(f"{folder}/{name}.jpg", "image/jpeg", 4, 3, 9) for name in ("320", "2048")}
+    known: dict[str, Any] = {
+        "recipe": RECIPE,
+        "folder": folder,
+        "variants": variants,
+        "original": f"{folder}/original.jpg",
+        "width": 4032,
+        "height": 3024,
+        "animated": True,
+        "placeholder": "data:,",
+    }
+    return replace(job.image, **known | fields)
+
+
+async def stored(jobs: Jobs, job: Job, folder: str = "") -> Job:
+    named = await jobs.store(job, rendered(job, folder))
+    assert named is not None
+    return named
+
+
+async def completed(jobs: Jobs, owner: str = ADA, folder: str = "") -> Job:
+    done = await jobs.complete(await stored(jobs, await claimed(jobs, owner), folder))
+    assert done is not None
+    return done
+
+
+async def failed(jobs: Jobs) -> Job:
+    done = await jobs.fail(await claimed(jobs), "corrupt")
+    assert done is not None
+    return done
+
+
+async def pending(references: References) -> list[tuple[Dream, list[Image]]]:
+    return [(dream, images) async for dream, images in references.pending_deletes()]
+
+
+async def a_round(references: References) -> None:
+    """What the janitor does, without files."""
+    for dream, images in await pending(references):
+        await references.confirm_deletes(dream, images)
 
 
 @pytest.fixture

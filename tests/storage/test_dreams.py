@@ -12,10 +12,10 @@ from tornado.ioloop import IOLoop
 
 from storage.dreams import MOST_KEYS, Dreams, InvalidCursor
 from storage.errors import Conflict, NotFound, Unavailable
-from storage.jobs import Jobs
-from storage.locks import KeyedLock
 from storage.model import Draft, Dream, Image, State, Status
 from storage.mongo import Mongo
+from storage.references import References
+from storage.writes import Writes
 from tests.storage.conftest import ADA, BOB, DAY, Clock, Database, Told, document, profiled, upload, uploads
 
 CHINA = timezone(timedelta(hours=8))
@@ -680,7 +680,7 @@ async def test_freeing_an_old_key_takes_no_new_one(dreams: Dreams, clock: Clock,
             database.delegate["dreams"].update_one({"_id": ObjectId(made.id)}, {"$set": {"keys": [fresh]}})
             return clock.now
 
-    slow = Dreams(database, turns=KeyedLock(), changed=lambda *_: None, clock=Slow())
+    slow = Dreams(database, writes=Writes(database, changed=lambda *_: None, clock=Slow()))
     assert await slow.first_result(ADA, None, "key") is None
     assert await dreams.first_result(ADA, None, "key") == made
 
@@ -738,7 +738,9 @@ async def test_keys_do_not_let_a_dream_grow_without_end(dreams: Dreams, database
 
 
 @pytest.mark.gen_test
-async def test_a_key_of_a_deleted_dream_makes_no_other(dreams: Dreams, jobs: Jobs, told: Told, clock: Clock) -> None:
+async def test_a_key_of_a_deleted_dream_makes_no_other(
+    dreams: Dreams, references: References, told: Told, clock: Clock
+) -> None:
     """Within its day: a retry that comes late does not bring back what was deleted, swept or not."""
     made = await dreams.create(ADA, FULL, uploads(1), "key")
     await dreams.delete(ADA, made.id)
@@ -748,8 +750,8 @@ async def test_a_key_of_a_deleted_dream_makes_no_other(dreams: Dreams, jobs: Job
             await dreams.create(ADA, FULL, [], "key")
         with pytest.raises(NotFound, match="has been deleted"):
             await dreams.first_result(ADA, None, "key")
-        async for dream, images in jobs.to_sweep():
-            await jobs.swept(dream, images)
+        async for dream, images in references.pending_deletes():
+            await references.confirm_deletes(dream, images)
     assert told == []
     clock.now += DAY
     assert (await dreams.create(ADA, FULL, [], "key")).id != made.id
@@ -784,7 +786,7 @@ async def test_a_write_that_fails_is_told_to_nobody(told: Told, monkeypatch: pyt
         told.append((dream, image))
 
     async with Mongo("mongodb://127.0.0.1:1", "away") as mongo:
-        away = Dreams(mongo.database, turns=KeyedLock(), changed=changed)
+        away = Dreams(mongo.database, writes=Writes(mongo.database, changed=changed))
         results = await asyncio.gather(
             away.create(ADA, FULL, []),
             away.first_result(ADA, None, "key"),
@@ -813,7 +815,7 @@ async def test_indexes_may_be_made_again(dreams: Dreams, database: Database) -> 
 
 def test_the_real_clock_is_the_default(database: Database, io_loop: IOLoop) -> None:
     """In UTC."""
-    dreams = Dreams(database, turns=KeyedLock(), changed=lambda *_: None)
+    dreams = Dreams(database, writes=Writes(database, changed=lambda *_: None))
     before = datetime.now(UTC) - timedelta(seconds=1)
     made = io_loop.run_sync(lambda: dreams.create(ADA, Draft(), []))
     assert made is not None

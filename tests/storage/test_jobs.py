@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from bson import ObjectId
@@ -12,70 +11,30 @@ from bson import ObjectId
 from storage.dreams import Dreams
 from storage.errors import Unavailable
 from storage.jobs import LEASE, MAX_PAUSE, Jobs
-from storage.locks import KeyedLock
-from storage.model import FAILURES, PAUSES, Draft, Dream, IllegalMove, Image, Job, State, Status, Variant
+from storage.model import FAILURES, PAUSES, Draft, Dream, IllegalMove, Job, State, Status
 from storage.mongo import Mongo
-from tests.storage.conftest import ADA, BOB, Clock, Database, Told, document, profiled, upload, uploads
-
-HERE, THERE = "server-a", "server-b"
-RECIPE = "1 jpeg"
-SECOND = timedelta(seconds=1)
-
-
-async def made(dreams: Dreams, images: int = 1, owner: str = ADA) -> Dream:
-    return await dreams.create(owner, Draft(content="x"), uploads(images))
-
-
-async def claimed(jobs: Jobs, owner: str = ADA, server: str = HERE) -> Job:
-    job = await jobs.claim(owner, server)
-    assert job is not None
-    return job
-
-
-def rendered(job: Job, folder: str = "", **fields: Any) -> Image:
-    """What rendering makes of a job's image."""
-    folder = folder or f"folder{job.image.id}-{job.image.attempt}"
-    variants = {name: Variant(f"{folder}/{name}.jpg", "image/jpeg", 4, 3, 9) for name in ("320", "2048")}
-    known: dict[str, Any] = {
-        "recipe": RECIPE,
-        "folder": folder,
-        "variants": variants,
-        "original": f"{folder}/original.jpg",
-        "width": 4032,
-        "height": 3024,
-        "animated": True,
-        "placeholder": "data:,",
-    }
-    return replace(job.image, **known | fields)
-
-
-async def stored(jobs: Jobs, job: Job, folder: str = "") -> Job:
-    named = await jobs.store(job, rendered(job, folder))
-    assert named is not None
-    return named
-
-
-async def completed(jobs: Jobs, owner: str = ADA, folder: str = "") -> Job:
-    done = await jobs.complete(await stored(jobs, await claimed(jobs, owner), folder))
-    assert done is not None
-    return done
-
-
-async def failed(jobs: Jobs) -> Job:
-    done = await jobs.fail(await claimed(jobs), "corrupt")
-    assert done is not None
-    return done
-
-
-async def swept(jobs: Jobs) -> list[tuple[Dream, list[Image]]]:
-    return [(dream, images) async for dream, images in jobs.to_sweep()]
-
-
-async def a_round(jobs: Jobs) -> None:
-    """What the janitor does."""
-    for dream, images in await swept(jobs):
-        await jobs.swept(dream, images)
-
+from storage.references import References
+from storage.writes import ROUNDS, Writes
+from tests.storage.conftest import (
+    ADA,
+    BOB,
+    HERE,
+    SECOND,
+    THERE,
+    Clock,
+    Database,
+    Told,
+    a_round,
+    claimed,
+    completed,
+    failed,
+    made,
+    profiled,
+    rendered,
+    stored,
+    upload,
+    uploads,
+)
 
 # ---- claim
 
@@ -150,10 +109,45 @@ async def test_a_claim_is_found_by_its_index(dreams: Dreams, jobs: Jobs, databas
         await made(dreams, owner=BOB if number % 2 else str(ObjectId()))
     for _ in range(5 if crowd > 1 else 1):
         await made(dreams, 2)
-    record = await profiled(database, "findAndModify", lambda: jobs.claim(ADA, HERE))
+    record = await profiled(database, "find", lambda: jobs.claim(ADA, HERE))
     assert record["planSummary"] == "IXSCAN { images.state: 1, owner: 1, _id: 1 }"
     assert not record.get("hasSortStage")
     assert (record["keysExamined"], record["docsExamined"]) == (1, 1)
+    record = await profiled(database, "findAndModify", lambda: jobs.claim(ADA, HERE))
+    assert (record["keysExamined"], record["docsExamined"]) == (1, 1)
+
+
+@pytest.mark.gen_test
+async def test_a_claim_of_a_dream_that_is_known_reads_nothing_first(
+    dreams: Dreams, jobs: Jobs, database: Database
+) -> None:
+    """One update by the dream's id does it; it takes the dream's images in order, and no other dream's."""
+    first, second = await made(dreams), await made(dreams, 2)
+    await database.command("profile", 2)
+    found = [await jobs.claim(ADA, HERE, second.id) for _ in range(3)]
+    await database.command("profile", 0)
+    assert [job and (job.dream.id, job.image.id) for job in found] == [(second.id, 1), (second.id, 2), None]
+    commands = await database["system.profile"].find({"ns": f"{database.name}.dreams"}).to_list(None)
+    assert [next(iter(each["command"])) for each in commands] == ["findAndModify"] * 3
+    assert await jobs.claim(BOB, HERE, first.id) is None
+    assert (await claimed(jobs)).dream.id == first.id
+
+
+@pytest.mark.gen_test
+async def test_claims_that_are_always_too_late_come_to_an_end(
+    dreams: Dreams, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an error after as many rounds as allowed, when other servers take each image that was found."""
+    await made(dreams, 3)
+    asked = []
+
+    async def too_late(owner: str, server: str, dream_id: str) -> None:
+        asked.append(dream_id)
+
+    monkeypatch.setattr(jobs, "_claim", too_late)
+    with pytest.raises(Unavailable, match="Try again in a moment"):
+        await jobs.claim(ADA, HERE)
+    assert len(asked) == ROUNDS
 
 
 # ---- store and complete
@@ -317,14 +311,14 @@ async def test_a_deleted_images_result_changes_nothing(
 
 @pytest.mark.gen_test
 async def test_a_deleted_dreams_result_changes_nothing(
-    dreams: Dreams, jobs: Jobs, told: Told, database: Database
+    dreams: Dreams, jobs: Jobs, references: References, told: Told, database: Database
 ) -> None:
     """Deleted, and then swept away altogether."""
     dream = await made(dreams)
     late = await claimed(jobs)
     await dreams.delete(ADA, dream.id)
     await nothing_comes_of(jobs, late, told, database)
-    await a_round(jobs)
+    await a_round(references)
     await nothing_comes_of(jobs, late, told, database)
 
 
@@ -586,235 +580,6 @@ async def test_what_is_finished_or_gone_has_not_expired(dreams: Dreams, jobs: Jo
     assert await jobs.expired(HERE) == []
 
 
-# ---- equal uploads
-
-
-@pytest.mark.gen_test
-async def test_an_equal_image_is_completed_of_the_same_owner_and_recipe(dreams: Dreams, jobs: Jobs) -> None:
-    """The same bytes; found whole, with all its files."""
-    same = upload().sha256
-    await dreams.create(ADA, Draft(), [upload(), upload(sha256=same)])
-    new = (await dreams.create(ADA, Draft(), [upload(sha256=same)])).images[0]
-    assert await jobs.equal_image(ADA, new, RECIPE) is None
-    await completed(jobs)
-    assert await jobs.equal_image(ADA, new, RECIPE) is None
-    named = await stored(jobs, await claimed(jobs))
-    assert await jobs.equal_image(ADA, new, RECIPE) is None
-    done = await jobs.complete(named)
-    assert done is not None
-    assert await jobs.equal_image(ADA, new, RECIPE) == done.image
-    assert await jobs.equal_image(ADA, new, "another recipe") is None
-    assert await jobs.equal_image(BOB, new, RECIPE) is None
-    await dreams.remove_image(ADA, done.dream.id, done.image.id)
-    assert await jobs.equal_image(ADA, new, RECIPE) is None
-
-
-@pytest.mark.gen_test
-async def test_a_deleted_dreams_image_is_equal_to_none(dreams: Dreams, jobs: Jobs) -> None:
-    """Its files are on their way out."""
-    same = upload().sha256
-    old = await dreams.create(ADA, Draft(), [upload(sha256=same)])
-    new = (await dreams.create(ADA, Draft(), [upload(sha256=same)])).images[0]
-    done = await completed(jobs)
-    assert await jobs.equal_image(ADA, new, RECIPE) == done.image
-    await dreams.delete(ADA, old.id)
-    assert await jobs.equal_image(ADA, new, RECIPE) is None
-
-
-@pytest.mark.gen_test
-async def test_files_are_shared_while_a_living_image_names_them(dreams: Dreams, jobs: Jobs) -> None:
-    """From the moment it names them, stored or not; of the same owner, bytes and folder."""
-    same = upload().sha256
-    first = await dreams.create(ADA, Draft(), [upload(sha256=same)])
-    old = (await completed(jobs, folder="f")).image
-    await dreams.delete(ADA, first.id)
-    assert not await jobs.is_shared(ADA, old)
-    second = await dreams.create(ADA, Draft(), [upload(sha256=same)])
-    job = await claimed(jobs)
-    assert not await jobs.is_shared(ADA, old)
-    await stored(jobs, job, "f")
-    assert await jobs.is_shared(ADA, old)
-    assert not await jobs.is_shared(BOB, old)
-    assert not await jobs.is_shared(ADA, replace(old, folder="g"))
-    assert not await jobs.is_shared(ADA, replace(old, sha256="0"))
-    await dreams.remove_image(ADA, second.id, 1)
-    assert not await jobs.is_shared(ADA, old)
-
-
-@pytest.mark.gen_test
-async def test_one_of_two_equal_images_that_completes_at_once_sees_the_other(dreams: Dreams, jobs: Jobs) -> None:
-    """Whoever deletes lets go, then looks; whoever shares names, then looks. One of them sees the other."""
-    for _ in range(10):
-        same = upload().sha256
-        first = await dreams.create(ADA, Draft(), [upload(sha256=same)])
-        old = await completed(jobs, folder="f")
-        await dreams.create(ADA, Draft(), [upload(sha256=same)])
-        job = await claimed(jobs)
-
-        async def share(job: Job = job) -> bool:
-            await stored(jobs, job, "f")
-            return await jobs.equal_image(ADA, job.image, RECIPE) is not None
-
-        async def drop(first: Dream = first, old: Job = old) -> bool:
-            await dreams.delete(ADA, first.id)
-            return not await jobs.is_shared(ADA, old.image)
-
-        is_there, is_removed = await asyncio.gather(share(), drop())
-        assert not (is_there and is_removed)
-        await jobs.fail(replace(job, image=rendered(job, "f", state=State.STORING)), "corrupt")
-
-
-# ---- what the janitor asks
-
-
-@pytest.mark.gen_test
-async def test_nothing_is_to_be_swept_of_a_dream_that_is_whole(dreams: Dreams, jobs: Jobs) -> None:
-    """Made, worked on, completed, failed, changed."""
-    dream = await made(dreams, 3)
-    await completed(jobs)
-    await failed(jobs)
-    await jobs.release(await claimed(jobs))
-    await dreams.update(ADA, dream.id, {"title": "x"})
-    assert await swept(jobs) == []
-
-
-@pytest.mark.gen_test
-async def test_a_removed_images_files_are_swept(dreams: Dreams, jobs: Jobs, database: Database, told: Told) -> None:
-    """Upload and variants; afterwards the dream has nothing to sweep, and nobody is told of that."""
-    dream = await made(dreams, 2)
-    done = await completed(jobs)
-    await dreams.remove_image(ADA, dream.id, 1)
-    await dreams.remove_image(ADA, dream.id, 2)
-    told.clear()
-    [(found, images)] = await swept(jobs)
-    assert found == await dreams.get(ADA, dream.id)
-    assert [image.id for image in images] == [1, 2]
-    assert images[0] == done.image
-    assert (images[1].staged, images[1].keys) == (dream.images[1].staged, [])
-    await jobs.swept(found, images)
-    assert await swept(jobs) == []
-    assert not {"trash", "sweep"} & set(await document(database, dream))
-    assert told == []
-
-
-@pytest.mark.gen_test
-async def test_a_deleted_dream_is_swept_with_all_it_had(dreams: Dreams, jobs: Jobs, database: Database) -> None:
-    """Its images and those that were removed before; then its document is gone."""
-    dream = await made(dreams, 3)
-    await completed(jobs)
-    await stored(jobs, await claimed(jobs))
-    await dreams.remove_image(ADA, dream.id, 1)
-    await dreams.delete(ADA, dream.id)
-    [(found, images)] = await swept(jobs)
-    assert found.deleted
-    assert [image.id for image in images] == [1, 2, 3]
-    assert [len(image.keys) for image in images] == [3, 3, 0]
-    await jobs.swept(found, images)
-    assert await database["dreams"].count_documents({}) == 0
-
-
-@pytest.mark.gen_test
-async def test_of_a_swept_dream_its_key_is_left_for_a_day(dreams: Dreams, jobs: Jobs, database: Database) -> None:
-    """Nothing of what was told in it."""
-    dream = await dreams.create(ADA, Draft(title="secret"), uploads(2), "key")
-    await dreams.remove_image(ADA, dream.id, 1)
-    await dreams.delete(ADA, dream.id)
-    await a_round(jobs)
-    left = await document(database, dream)
-    assert set(left) == {"_id", "owner", "keys", "deleted", "expires_at"}
-    assert left["expires_at"] == dream.created_at + timedelta(days=1)
-    assert await swept(jobs) == []
-    assert await jobs.staged() == set()
-    assert await jobs.owners_waiting() == []
-    assert await jobs.expired(HERE) == []
-
-
-@pytest.mark.gen_test
-@pytest.mark.parametrize("end", ["handed back", "crashed", "corrupt"])
-async def test_a_try_that_ends_while_storing_lets_go_of_its_files(
-    dreams: Dreams, jobs: Jobs, database: Database, end: str
-) -> None:
-    """But not of the upload, which the next try needs; the image names no files any more."""
-    dream = await made(dreams)
-    named = await stored(jobs, await claimed(jobs))
-    done = await (jobs.release(named) if end == "handed back" else jobs.fail(named, end))
-    assert done is not None
-    assert (done.image.keys, done.image.folder, done.image.recipe) == ([], None, None)
-    assert done.image.staged == dream.images[0].staged
-    assert done.dream.sweep
-    [(_, [image])] = await swept(jobs)
-    assert (image.keys, image.folder, image.staged) == (named.image.keys, named.image.folder, None)
-    assert (image.sha256, image.attempt) == (named.image.sha256, 1)
-    await a_round(jobs)
-    assert await swept(jobs) == []
-    assert await dreams.get(ADA, dream.id) == replace(done.dream, sweep=False)
-
-
-@pytest.mark.gen_test
-async def test_what_is_let_go_of_during_a_round_is_left_for_the_next(
-    dreams: Dreams, jobs: Jobs, database: Database
-) -> None:
-    """Also of the same image and attempt: a round forgets exactly what it has removed."""
-    await made(dreams)
-    await jobs.release(await stored(jobs, await claimed(jobs), "first"))
-    [(dream, images)] = await swept(jobs)
-    await jobs.release(await stored(jobs, await claimed(jobs), "second"))
-    await jobs.swept(dream, images)
-    [(dream, images)] = await swept(jobs)
-    assert [image.folder for image in images] == ["second"]
-    await dreams.delete(ADA, dream.id)
-    await jobs.swept(dream, images)
-    [(dream, images)] = await swept(jobs)
-    assert dream.deleted
-    assert [image.folder for image in images] == [None]
-
-
-@pytest.mark.gen_test
-@pytest.mark.parametrize("trash", [[], None])
-async def test_a_round_that_was_cut_short_ends_next_time(
-    dreams: Dreams, jobs: Jobs, database: Database, trash: list[Any] | None
-) -> None:
-    """Killed between forgetting the last file and forgetting that there was something."""
-    dream = await made(dreams)
-    change = {"$set": {"sweep": True} | ({"trash": trash} if trash is not None else {})}
-    await database["dreams"].update_one({"_id": ObjectId(dream.id)}, change)
-    [(found, images)] = await swept(jobs)
-    assert images == []
-    await jobs.swept(found, images)
-    assert await swept(jobs) == []
-
-
-@pytest.mark.gen_test
-async def test_a_round_twice_is_a_round_once(dreams: Dreams, jobs: Jobs) -> None:
-    """After a crash it starts over."""
-    await made(dreams)
-    await jobs.release(await stored(jobs, await claimed(jobs)))
-    await dreams.delete(ADA, (await made(dreams)).id)
-    found = await swept(jobs)
-    assert len(found) == 2
-    for dream, images in found + found:
-        await jobs.swept(dream, images)
-    assert await swept(jobs) == []
-
-
-@pytest.mark.gen_test
-async def test_staged_names_each_upload_that_is_still_needed(dreams: Dreams, jobs: Jobs) -> None:
-    """Until its image is completed or gone; a failed one may be tried again."""
-    dream = await made(dreams, 4)
-    names = [image.staged for image in dream.images]
-    assert await jobs.staged() == set(names)
-    await completed(jobs)
-    await failed(jobs)
-    await stored(jobs, await claimed(jobs))
-    assert await jobs.staged() == set(names[1:])
-    await dreams.remove_image(ADA, dream.id, 3)
-    assert await jobs.staged() == {names[1], names[3]}
-    await dreams.delete(ADA, dream.id)
-    assert await jobs.staged() == {names[1], names[3]}
-    await a_round(jobs)
-    assert await jobs.staged() == set()
-
-
 # ---- the rest
 
 
@@ -860,11 +625,7 @@ async def test_work_and_people_at_once_lose_nothing(dreams: Dreams, jobs: Jobs, 
     found = await dreams.get(ADA, dream.id)
     assert sorted(image.id for image in found.images) == [*range(1, 9), *range(11, 16)]
     assert found.status is Status.COMPLETED
-    assert sorted(each.revision for each, _ in told) == list(range(2, found.revision + 1))
-    # In the order in which they happened; only a claim does not know beforehand whose turn to take.
-    claims = [image is not None and image.state is State.RENDERING for _, image in told]
-    others = [each.revision for (each, _), is_claim in zip(told, claims, strict=True) if not is_claim]
-    assert others == sorted(others)
+    assert [each.revision for each, _ in told] == list(range(2, found.revision + 1)), "each once, in order"
 
 
 @pytest.mark.gen_test
@@ -887,151 +648,21 @@ async def test_an_absent_database_is_unavailable(told: Told, monkeypatch: pytest
     job = Job(dream, dream.images[0])
     storing = replace(job, image=replace(job.image, state=State.STORING))
     async with Mongo("mongodb://127.0.0.1:1", "away") as mongo:
-        away = Jobs(mongo.database, turns=KeyedLock(), changed=lambda dream, image: told.append((dream, image)))
+        writes = Writes(mongo.database, changed=lambda dream, image: told.append((dream, image)))
+        away = Jobs(mongo.database, writes=writes)
         results = await asyncio.gather(
             away.indexes(),
             away.owners_waiting(),
             away.claim(ADA, HERE),
+            away.claim(ADA, HERE, dream.id),
             away.store(job, job.image),
             away.renew(job),
             away.complete(storing),
             away.fail(job, "crashed"),
             away.release(job),
             away.expired(HERE),
-            away.equal_image(ADA, job.image, RECIPE),
-            away.is_shared(ADA, job.image),
             away.retry(dream, replace(job.image, state=State.FAILED)),
-            swept(away),
-            away.swept(dream, []),
-            away.staged(),
             return_exceptions=True,
         )
     assert {type(result) for result in results} == {Unavailable}
     assert told == []
-
-
-# ---- moving files to another storage
-
-
-async def sets(jobs: Jobs, pattern: str) -> list[tuple[str, str | None]]:
-    return sorted([(owner, image.folder) async for owner, image in jobs.stored(pattern)])
-
-
-@pytest.mark.gen_test
-async def test_each_set_of_files_is_found_once(dreams: Dreams, jobs: Jobs) -> None:
-    """Of completed images in folders that match; equal uploads of one owner share theirs, deleted dreams have none."""
-    for owner in (ADA, ADA, BOB):
-        await made(dreams, owner=owner)
-    for owner in (ADA, ADA, BOB):
-        await completed(jobs, owner, folder="shared")
-    for folder in ("oss/1", "2"):
-        await made(dreams)
-        await completed(jobs, folder=folder)
-    await made(dreams)
-    await stored(jobs, await claimed(jobs), folder="3")
-    deleted = await made(dreams)
-    await completed(jobs, folder="4")
-    await dreams.delete(ADA, deleted.id)
-    assert await sets(jobs, "^[^/]+$") == sorted([(ADA, "shared"), (BOB, "shared"), (ADA, "2")])
-    assert await sets(jobs, "^oss/") == [(ADA, "oss/1")]
-    assert await jobs.has_folder("oss/")
-    assert not await jobs.has_folder("oss/2")
-    assert await jobs.named(["shared", "oss/1", "3", "4", "5"]) == {"shared", "oss/1", "3", "4"}
-
-
-@pytest.mark.gen_test
-async def test_a_move_names_the_new_files_and_keeps_the_old_for_a_while(
-    dreams: Dreams, jobs: Jobs, clock: Clock
-) -> None:
-    """In one update of each dream, for all that share them; the old ones are swept when their time has come."""
-    both = [await made(dreams, 2), await made(dreams, 1)]
-    for _ in range(3):
-        done = await completed(jobs, folder="old")
-    theirs = await made(dreams, owner=BOB)
-    await completed(jobs, BOB, folder="old")
-    before = [await dreams.get(ADA, dream.id) for dream in both]
-    assert await jobs.moved(ADA, done.image, "oss/new", clock.now + 2 * SECOND) == 3
-    for dream, earlier in zip(both, before, strict=True):
-        found = await dreams.get(ADA, dream.id)
-        assert found.revision == earlier.revision + 1
-        assert [image.keys for image in found.images] == [
-            ["oss/new/2048.jpg", "oss/new/320.jpg", "oss/new/original.jpg"] for _ in earlier.images
-        ]
-        assert [replace(i, folder="", variants={}, original="") for i in found.images] == [
-            replace(i, folder="", variants={}, original="") for i in earlier.images
-        ]
-    assert (await dreams.get(BOB, theirs.id)).images[0].folder == "old"
-    assert await jobs.moved(ADA, done.image, "oss/newer", clock.now) == 0, "nobody has the old ones any more"
-
-    assert await swept(jobs) == [], "their addresses may be in use"
-    assert await jobs.named(["old", "oss/new"]) == {"old", "oss/new"}
-    clock.now += 3 * SECOND
-    found_trash = await swept(jobs)
-    assert sorted(image.keys for _, images in found_trash for image in images) == [done.image.keys] * 3
-    assert not [image for dream, images in found_trash for image in images if await jobs.is_shared(ADA, image)]
-    await a_round(jobs)
-    assert await swept(jobs) == []
-    assert await jobs.named(["old", "oss/new"]) == {"old", "oss/new"}, "the old ones are another owner's still"
-
-
-@pytest.mark.gen_test
-@pytest.mark.parametrize("what", ["image", "dream", "account"])
-async def test_what_is_deleted_after_a_move_is_swept_from_both_places_at_once(
-    dreams: Dreams, jobs: Jobs, clock: Clock, what: str
-) -> None:
-    """Whoever deletes a picture does not wait for an address to end."""
-    dream = await made(dreams, 2)
-    moving = await completed(jobs, folder="old")
-    await completed(jobs, folder="other")
-    await jobs.moved(ADA, moving.image, "oss/new", clock.now + 9 * SECOND)
-    if what == "image":
-        await dreams.remove_image(ADA, dream.id, moving.image.id)
-    elif what == "dream":
-        await dreams.delete(ADA, dream.id)
-    else:
-        await dreams.delete_all(ADA)
-    [(_, images)] = await swept(jobs)
-    gone = {"old", "oss/new"} | ({"other"} if what != "image" else set())
-    assert {image.folder for image in images} == gone
-    await a_round(jobs)
-    assert await swept(jobs) == []
-    assert await jobs.named(["old", "oss/new"]) == set()
-
-
-@pytest.mark.gen_test
-async def test_a_move_and_other_changes_at_once_lose_nothing(dreams: Dreams, jobs: Jobs, clock: Clock) -> None:
-    """The dream is read again where somebody was faster."""
-    dream = await made(dreams, 3)
-    done = [await completed(jobs, folder=folder) for folder in ("a", "b")]
-
-    async def writes() -> None:
-        for number in range(20):
-            await dreams.update(ADA, dream.id, {"title": str(number)})
-
-    await asyncio.gather(
-        writes(),
-        *(jobs.moved(ADA, job.image, f"oss/{job.image.folder}", clock.now) for job in done),
-        dreams.remove_image(ADA, dream.id, 3),
-    )
-    found = await dreams.get(ADA, dream.id)
-    assert [image.folder for image in found.images] == ["oss/a", "oss/b"]
-    assert found.title == "19"
-
-
-@pytest.mark.gen_test
-async def test_an_equal_upload_during_a_move_keeps_its_files(dreams: Dreams, jobs: Jobs, clock: Clock) -> None:
-    """It names the old ones first and looks then, so that one of both sees the other."""
-    first, second = upload(), upload()
-    second = replace(second, sha256=first.sha256)
-    await dreams.create(ADA, Draft(content="x"), [first, second])
-    done = await completed(jobs, folder="old")
-    late = await claimed(jobs)
-    equal = await jobs.equal_image(ADA, late.image, RECIPE)
-    assert equal is not None
-    named = await jobs.store(late, replace(equal, id=late.image.id))
-    assert named is not None
-    assert await jobs.moved(ADA, done.image, "oss/new", clock.now) == 1
-    assert await jobs.is_shared(ADA, done.image), "the janitor leaves the old ones"
-    again = await jobs.equal_image(ADA, late.image, RECIPE)
-    assert again is not None
-    assert again.folder != named.image.folder, "the second sees that they have moved, and begins anew"

@@ -78,7 +78,7 @@ def test_there_are_no_other_verbs() -> None:
 def test_only_completed_is_an_end() -> None:
     """From every other state there is a way on."""
     left = {state for origins, _ in MOVES.values() for state in origins}
-    assert set(State) - left == {State.COMPLETED}
+    assert set(State) - left == {State.COMPLETED, State.UNKNOWN}
 
 
 def test_leased_states_are_those_between_claim_and_end() -> None:
@@ -107,7 +107,7 @@ def test_an_images_status_hides_the_inner_states(state: str, status: str) -> Non
 @pytest.mark.parametrize("states", [states for n in range(4) for states in product(State, repeat=n)])
 def test_a_dreams_status_follows_from_its_images(states: tuple[State, ...]) -> None:
     """Processing while any is; then failed when all failed and there are some; else completed."""
-    working = {State.QUEUED, State.RENDERING, State.STORING}
+    working = {State.QUEUED, State.RENDERING, State.STORING, State.UNKNOWN}
     if working & set(states):
         expected = Status.PROCESSING
     elif states and all(state is State.FAILED for state in states):
@@ -223,3 +223,64 @@ def test_milliseconds_are_cut_not_rounded() -> None:
     moment = datetime(2026, 12, 31, 23, 59, 59, 999_999, tzinfo=zone)
     assert model.milliseconds(moment) == datetime(2026, 12, 31, 23, 59, 59, 999_000, tzinfo=zone)
     assert model.milliseconds(NOW) == NOW
+
+
+# ---- documents of other versions
+
+
+def test_unknown_fields_are_ignored() -> None:
+    """Of a dream, an image and a variant: an older server reads what a newer one wrote."""
+    file = {"key": "f/2048.jpg", "type": "image/jpeg", "width": 4, "height": 3, "bytes": 9}
+    known = dream_document(images=[image_document(variants={"2048": file})])
+    newer = dream_document(
+        images=[image_document(variants={"2048": file | {"new": 1}}, new=[1])], new={"a": 1}, last="a 0 work b"
+    )
+    assert Dream.from_document(newer) == Dream.from_document(known)
+
+
+def test_missing_fields_have_defaults() -> None:
+    """Of a dream and an image that have nothing but their ids; null counts as missing."""
+    ids = {"_id": "665f0c2a9b1e8a0001a1b2c3", "owner": "665f0c2a9b1e8a0001a1b2c4"}
+    found = Dream.from_document(ids | {"images": [{"id": 7}]})
+    assert (found.title, found.content, found.tags, found.mood, found.lucidity) == ("", "", (), None, None)
+    assert found.created_at == found.updated_at == found.dreamed_at == datetime(1970, 1, 1, tzinfo=UTC)
+    assert (found.revision, found.deleted, found.sweep) == (0, False, False)
+    [image] = found.images
+    assert (image.id, image.position, image.attempt, image.tries_left) == (7, 0, 1, TRIES)
+    assert (image.state, image.status, image.variants, image.keys) == (State.UNKNOWN, Status.PROCESSING, {}, [])
+    assert (image.staged, image.original, image.error, image.lease_owner, image.lease_until) == (None,) * 5
+    nulls = (
+        dict.fromkeys(dream_document(), None) | ids | {"images": [dict.fromkeys(image_document(), None) | {"id": 7}]}
+    )
+    assert Dream.from_document(nulls) == found
+    assert Dream.from_document(ids).images == ()
+
+
+@pytest.mark.parametrize("state", ["archived", "", None])
+def test_an_unknown_state_counts_as_processing_and_is_left_alone(state: str | None) -> None:
+    """Clients see a picture that is being processed; no verb moves it, and it is no work for this server."""
+    [found] = Dream.from_document(dream_document(images=[image_document(state=state)])).images
+    assert (found.state, found.status) == (State.UNKNOWN, Status.PROCESSING)
+    assert not dream(images=[image_document(state=state)]).waiting
+    assert found.state not in model.LEASED
+    for verb in MOVES:
+        with pytest.raises(IllegalMove):
+            model.move(verb, found.state)
+
+
+def test_an_unknown_code_is_a_failure_like_others() -> None:
+    """The code stays as it was written; people read a general sentence, and may try again."""
+    found = image(state="failed", error="eaten_by_moths")
+    assert (found.error, found.failure) == ("eaten_by_moths", "crashed")
+    assert image(state="failed", error="corrupt").failure == "corrupt"
+    assert image().failure is None
+
+
+def test_the_largest_variant_is_found_whatever_the_sizes_are() -> None:
+    """By its name, else by its width; a variant without a key is no file."""
+    files = {name: {"key": f"f/{name}.jpg", "width": int(name)} for name in ("320", "4096", "2048")}
+    assert image(variants=files).largest == image(variants=files).variants["2048"]
+    del files["2048"]
+    found = image(variants=files | {"8192": {"width": 8192}})
+    assert found.largest == Variant("f/4096.jpg", "application/octet-stream", 4096, 0, 0)
+    assert image().largest is None
