@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The tests of the page need a real browser, and fonts for English, Chinese and emoji. These are Debian's packages.
 BROWSER := chromium fonts-noto-cjk fonts-noto-color-emoji
-# From npm: these check the types, the form and the accessibility of what is in web/.
-NODE_TOOLS := typescript@7.0.2 prettier@3.10.1 axe-core@4.14.1
+# From npm: these check the types, the form and the accessibility of what is in web/, and the contract of messages.
+NODE_TOOLS := typescript@7.0.2 prettier@3.10.1 axe-core@4.14.1 @asyncapi/parser@3.6.6
 HAS_NODE := command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)'
 
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
@@ -13,7 +13,7 @@ PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --custom-compile-command "make lock" $(UPGRADE)
 
-.PHONY: help run test test-long check bench lock clean
+.PHONY: help run test test-long check types bench lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ check: $(VENV)/tests $(VENV)/web  ## check style and types only
 	  'web/**/*.{js,ts,css}' 'tests/web/*.{mjs,ts}'
 	$(VENV)/node_modules/.bin/tsc --project tests/web
 	$(VENV)/node_modules/.bin/tsc --noEmit --strict --checkJs --target es2023 --lib es2023,webworker web/sw.js
+
+types: $(VENV)/runtime  ## write the protocol's TypeScript declarations, after a change of its bodies or messages
+	@$(BIN)/python -c 'from handlers.typescript import declarations; print(declarations(), end="")' > web/client/protocol.d.ts
 
 bench: $(VENV)/runtime  ## compare with other servers and libraries; takes 15 minutes
 	benchmarks/prepare.sh .bench

@@ -112,7 +112,18 @@ class ImageBody(Struct):
         dict[str, VariantBody],
         Meta(
             description="By name: the most pixels that the longer side may have. A smaller original is not enlarged. "
-            "Empty until the image is completed."
+            "Empty until the image is completed.",
+            examples=[
+                {
+                    "320": {
+                        "url": "https://dreams.example.org/media/...",
+                        "type": "image/jpeg",
+                        "width": 320,
+                        "height": 240,
+                        "bytes": 15_360,
+                    }
+                }
+            ],
         ),
     ]
     width: Annotated[Pixels | None, Meta(description="Of the upright original, in pixels.", examples=[4032])]
@@ -126,7 +137,7 @@ class ImageBody(Struct):
         ),
     ]
     attempt: Annotated[int, Meta(description="1 at first; each further try adds 1.", ge=1)]
-    error: Annotated[ImageErrorBody | None, Meta(description="Set when `status` is `failed`.")]
+    error: Annotated[ImageErrorBody | None, Meta(description="Set when `status` is `failed`.", examples=[None])]
 
 
 class DreamBody(Struct):

@@ -1,4 +1,4 @@
-"""The web page: everything in `web/`, read once, compressed once, and cached for ever by what it contains.
+"""The web page, its documentation and the contracts: read once, compressed once, and cached by their content.
 
 It must not know what the page does.
 """
@@ -7,12 +7,17 @@ import gzip
 import hashlib
 import json
 import mimetypes
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from tornado.web import RequestHandler
+
+Json = dict[str, Any]
 
 TYPES = {
     ".js": "text/javascript; charset=utf-8",
@@ -66,28 +71,29 @@ class Web:
 
     def _page(self, name: str, body: bytes, names: list[str]) -> Page:
         suffix = Path(name).suffix
-        if suffix in TEXT:
-            text = body.decode()
-            if name in AT_THE_TOP.values():
-                files = json.dumps([each for each in names if each not in AT_THE_TOP.values() and ".d.ts" not in each])
-                text = text.replace('"/web/', f'"/web/{self.version}/')
-                text = text.replace("{version}", self.version).replace("['{files}']", files)
-            body = text.encode()
-            zipped = gzip.compress(body, 9, mtime=0)
-        else:
-            zipped = b""
+        if name in AT_THE_TOP.values():
+            text = body.decode().replace('"/web/', f'"/web/{self.version}/')
+            kept = json.dumps([each for each in names if _is_kept(each)])
+            body = text.replace("{version}", self.version).replace("['{files}']", kept).encode()
         kind = TYPES.get(suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
-        etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-        return Page(body, zipped if len(zipped) < len(body) else b"", kind, etag)
+        return packed(body, kind, zip=suffix in TEXT)
 
 
-class PageHandler(RequestHandler):
-    """`/` and what else is at the top; `/web/{version}/{path}` for ever; `/web/{path}` for who copies a file."""
+def packed(body: bytes, kind: str, *, zip: bool = True) -> Page:
+    """`kind` is the media type; `zip`: compression can make it smaller."""
+    zipped = gzip.compress(body, 9, mtime=0) if zip else b""
+    return Page(body, zipped if len(zipped) < len(body) else b"", kind, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
 
-    def initialize(self, *, web: Web, pictures: tuple[str, ...]) -> None:
-        """`pictures` are the origins, other than our own, at which the storage shows pictures."""
-        self.web = web
-        self.pictures = " ".join(pictures)
+
+def _is_kept(name: str) -> bool:
+    """Does the service worker keep this file? The journal needs neither the documentation nor types."""
+    return name not in AT_THE_TOP.values() and not name.startswith("docs/") and ".d.ts" not in name
+
+
+class CachedHandler(RequestHandler):
+    """Answers with what stays the same while the server runs: compressed once, with an `ETag`."""
+
+    def initialize(self) -> None:
         self.log_about = ""
 
     def set_default_headers(self) -> None:
@@ -97,17 +103,8 @@ class PageHandler(RequestHandler):
         self.set_header("Cross-Origin-Opener-Policy", "same-origin")
         self.set_header("Content-Type", "text/plain; charset=utf-8")
 
-    def get(self, path: str) -> None:
-        self.set_header("Content-Security-Policy", self._policy())
-        version, _, rest = path.removeprefix("web/").partition("/")
-        immutable = path.startswith("web/") and version == self.web.version
-        name = AT_THE_TOP.get(path) or (rest if immutable else path.removeprefix("web/"))
-        page = self.web.pages.get(name)
-        if page is None:
-            self.set_status(404)
-            self.set_header("Cache-Control", "no-store")
-            self.write("There is nothing at this URL.\n")
-            return
+    def send(self, page: Page, *, immutable: bool = False) -> None:
+        """`immutable`: what lies at this URL never changes."""
         self.set_header("Content-Type", page.type)
         self.set_header("ETag", page.etag)
         self.set_header("Vary", "Accept-Encoding")
@@ -123,12 +120,55 @@ class PageHandler(RequestHandler):
         if self.request.method != "HEAD":
             self.write(body)
 
-    head = get
-
     def write_error(self, status_code: int, **_: Any) -> None:
         if status_code == 405:
             self.set_header("Allow", "GET, HEAD")
         self.finish(f"{HTTPStatus(status_code).phrase}.\n")
+
+
+class ContractHandler(CachedHandler):
+    """`/openapi.json` and `/asyncapi.json`. Tools at other origins may read them: they hold nothing of anybody."""
+
+    def initialize(self, *, contract: Callable[[], Json]) -> None:
+        super().initialize()
+        self.contract = contract
+
+    def get(self) -> None:
+        self.set_header("Access-Control-Allow-Origin", "*")
+        self.send(_published(self.contract))
+
+    head = get
+
+
+@cache
+def _published(contract: Callable[[], Json]) -> Page:
+    """At the first request, because a start should not wait for it."""
+    return packed(msgspec.json.encode(contract()), "application/json")
+
+
+class PageHandler(CachedHandler):
+    """`/` and what else is at the top; `/web/{version}/{path}` for ever; `/web/{path}` to copy a file."""
+
+    def initialize(self, *, web: Web, pictures: tuple[str, ...]) -> None:
+        """`pictures` are the origins, other than our own, at which the storage shows pictures."""
+        super().initialize()
+        self.web = web
+        self.pictures = " ".join(pictures)
+
+    def get(self, path: str) -> None:
+        self.set_header("Content-Security-Policy", self._policy())
+        version, _, rest = path.removeprefix("web/").partition("/")
+        immutable = path.startswith("web/") and version == self.web.version
+        name = AT_THE_TOP.get(path) or (rest if immutable else path.removeprefix("web/"))
+        page = self.web.pages.get(name)
+        if page is None:
+            self.set_status(404)
+            self.set_header("Cache-Control", "no-store")
+            self.write("There is nothing at this URL.\n")
+            return
+        self.send(page, immutable=immutable)
+
+    head = get
 
     def _policy(self) -> str:
         """Nothing from elsewhere, nothing inline, no text that becomes HTML or code (Trusted Types)."""

@@ -8,6 +8,7 @@ from tornado.web import url
 from config import Config
 from handlers.access import Access
 from handlers.auth import LoginHandler, LogoutHandler, MeHandler, RefreshHandler, RegisterHandler, SignedOut
+from handlers.contracts import asyncapi, openapi
 from handlers.cors import Cors
 from handlers.dreams import DreamHandler, DreamsHandler
 from handlers.events import EventsHandler
@@ -16,8 +17,9 @@ from handlers.images import ImageHandler, ImagesHandler, OriginalHandler, RetryH
 from handlers.inflight import InFlight
 from handlers.limits import RateLimits
 from handlers.media import MediaHandler
-from handlers.pages import PageHandler, Web
+from handlers.pages import ContractHandler, PageHandler, Web
 from handlers.passwords import Passwords
+from handlers.server_info import ServerInfoHandler, server_body
 from handlers.subscribers import Subscribers
 from handlers.tokens import Tokens
 from handlers.views import UrlForHost
@@ -73,6 +75,7 @@ def routes(config: Config, p: Parts) -> list[url]:
     page = {"web": p.web, "pictures": p.files.origins}
     image = r"/api/dreams/([^/]+)/images/(\d{1,9})"
     return [
+        url(r"/api/server", ServerInfoHandler, {**api, "body": server_body(config)}),
         url(r"/api/auth/register", RegisterHandler, {**signing_in, **registering}),
         url(r"/api/auth/login", LoginHandler, signing_in),
         url(r"/api/auth/refresh", RefreshHandler, accounts),
@@ -89,5 +92,7 @@ def routes(config: Config, p: Parts) -> list[url]:
         url(r"/media/(.+)", MediaHandler, {"files": p.local}),
         url(r"/healthz", HealthHandler),
         url(r"/readyz", ReadyHandler, {"checks": p.checks}),
+        url(r"/openapi\.json", ContractHandler, {"contract": openapi}),
+        url(r"/asyncapi\.json", ContractHandler, {"contract": asyncapi}),
         url(r"/(|sw\.js|manifest\.webmanifest|robots\.txt|web/.+)", PageHandler, page),
     ]

@@ -1,0 +1,356 @@
+"""Every call of the HTTP API as the contract describes it: what it takes, and each answer that it gives.
+
+Pure: it must not know the handlers. A test compares this table with `routes.py`, in both directions.
+"""
+
+from dataclasses import dataclass, field
+
+from msgspec import Struct
+
+from handlers.bodies import (
+    AccountBody,
+    DreamBody,
+    DreamPageBody,
+    HealthBody,
+    ReadyBody,
+    ServerBody,
+    SessionBody,
+    TokensBody,
+)
+from handlers.requests import (
+    DreamChangesBody,
+    DreamFieldsBody,
+    DreamFormBody,
+    DreamsQuery,
+    ImagesFormBody,
+    LoginBody,
+    RefreshBody,
+    WaitQuery,
+)
+
+JSON, FORM, EVENTS, TEXT, HTML = (
+    "application/json",
+    "multipart/form-data",
+    "text/event-stream",
+    "text/plain",
+    "text/html",
+)
+BYTES = "application/octet-stream"
+IMAGE = "image/*"
+
+# type -> (its title, what a client can do). `about:blank` has no section of its own (RFC 9457, 4.2.1).
+PROBLEM_TYPES: dict[str, tuple[str, str]] = {}
+
+WRONG_JSON = {400: "The body is not JSON.", 413: "The body is too large.", 422: "A field is missing, wrong or unknown."}
+UNAVAILABLE = {503: "The database or the storage does not answer. Repeat the request after `Retry-After`."}
+NO_ROOM = {507: "The server's disk is full."}
+NO_DREAM = {404: "There is no such dream, or it belongs to another user."}
+NO_IMAGE = {404: "There is no such dream or image."}
+TOO_MANY = {429: "Over a limit of the account or of the client's network. Repeat the request after `Retry-After`."}
+NOT_MODIFIED = {304: "Not modified."}
+UPLOAD = (
+    {
+        400: "The body cannot be read.",
+        413: "Over a limit of size or number. The server answers while the body is still coming.",
+        415: "An image is of no accepted format, or the body is of no accepted type.",
+        422: "A field or a position is missing, wrong or unknown.",
+    }
+    | TOO_MANY
+    | UNAVAILABLE
+    | NO_ROOM
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """One method of one path."""
+
+    method: str
+    path: str
+    id: str
+    tag: str
+    summary: str
+    description: str = ""
+    public: bool = False  # True: needs no access token
+    query: type[Struct] | None = None
+    bodies: dict[str, type[Struct]] = field(default_factory=dict)  # media type -> what it holds
+    body_required: bool = True
+    idempotent: bool = False  # takes an Idempotency-Key
+    headers: tuple[str, ...] = ()  # further request headers
+    success: int = 200
+    answer: type[Struct] | None = None  # of a success, as JSON
+    media: tuple[str, ...] = ()  # of a success that is not JSON
+    statuses: dict[int, str] = field(default_factory=dict)  # the other successes, and redirections: without a body
+    problems: dict[int, str] = field(default_factory=dict)  # status -> when
+    problem_media: str = "application/problem+json"
+
+
+OPERATIONS = [
+    # ---- accounts
+    Operation(
+        method="POST",
+        path="/api/auth/register",
+        id="register",
+        tag="Accounts",
+        summary="Make an account",
+        public=True,
+        bodies={JSON: LoginBody},
+        success=201,
+        answer=SessionBody,
+        problems=WRONG_JSON
+        | {403: "This server takes no new accounts.", 409: "The user name is taken."}
+        | TOO_MANY
+        | UNAVAILABLE,
+    ),
+    Operation(
+        method="POST",
+        path="/api/auth/login",
+        id="login",
+        tag="Accounts",
+        summary="Sign in",
+        public=True,
+        bodies={JSON: LoginBody},
+        answer=SessionBody,
+        problems=WRONG_JSON | {401: "The user name or the password is wrong."} | TOO_MANY | UNAVAILABLE,
+    ),
+    Operation(
+        method="POST",
+        path="/api/auth/refresh",
+        id="refresh",
+        tag="Accounts",
+        summary="Get new tokens",
+        description="The refresh token stands in the body or in the cookie `dreamlog_refresh`. Each one works once: "
+        "using an old one again ends the session.",
+        public=True,
+        bodies={JSON: RefreshBody},
+        body_required=False,
+        answer=TokensBody,
+        problems=WRONG_JSON | {401: "The refresh token is missing, wrong, expired or used."} | UNAVAILABLE,
+    ),
+    Operation(
+        method="POST",
+        path="/api/auth/logout",
+        id="logout",
+        tag="Accounts",
+        summary="Sign out",
+        description="Ends the session and closes all connections of the user. Other sessions may reconnect.",
+        success=204,
+        problems=UNAVAILABLE,
+    ),
+    Operation(
+        method="GET",
+        path="/api/me",
+        id="me",
+        tag="Accounts",
+        summary="Read the account",
+        answer=AccountBody,
+        problems=UNAVAILABLE,
+    ),
+    Operation(
+        method="DELETE",
+        path="/api/me",
+        id="deleteMe",
+        tag="Accounts",
+        summary="Delete the account with all its dreams and images",
+        success=204,
+        problems=UNAVAILABLE,
+    ),
+    # ---- dreams
+    Operation(
+        method="POST",
+        path="/api/dreams",
+        id="createDream",
+        tag="Dreams",
+        summary="Record a dream",
+        description="The server answers as soon as the upload is durable, while the images are still `processing`. "
+        "A dream needs a title, a content or an image.",
+        bodies={JSON: DreamFieldsBody, FORM: DreamFormBody},
+        idempotent=True,
+        success=201,
+        answer=DreamBody,
+        problems=UPLOAD | {404: "The dream that this `Idempotency-Key` made has been deleted."},
+    ),
+    Operation(
+        method="GET",
+        path="/api/dreams",
+        id="listDreams",
+        tag="Dreams",
+        summary="List dreams, newest night first",
+        query=DreamsQuery,
+        answer=DreamPageBody,
+        problems={422: "A parameter is wrong or unknown."} | UNAVAILABLE,
+    ),
+    Operation(
+        method="GET",
+        path="/api/dreams/{dream_id}",
+        id="getDream",
+        tag="Dreams",
+        summary="Read a dream, or wait until it changes",
+        description="With `since`, the server answers 200 as soon as the dream's revision is above it, and 304 when it "
+        "is not after `wait` seconds. A read that waits counts as a connection of the account.",
+        query=WaitQuery,
+        answer=DreamBody,
+        statuses={304: "The dream is not newer than `since`."},
+        problems=NO_DREAM | {422: "A parameter is wrong or unknown."} | TOO_MANY | UNAVAILABLE,
+    ),
+    Operation(
+        method="PATCH",
+        path="/api/dreams/{dream_id}",
+        id="changeDream",
+        tag="Dreams",
+        summary="Change fields, or move images",
+        bodies={JSON: DreamChangesBody},
+        answer=DreamBody,
+        problems=WRONG_JSON
+        | NO_IMAGE
+        | {409: "The content has become shorter meanwhile, and a position lies behind its end."}
+        | UNAVAILABLE
+        | NO_ROOM,
+    ),
+    Operation(
+        method="DELETE",
+        path="/api/dreams/{dream_id}",
+        id="deleteDream",
+        tag="Dreams",
+        summary="Delete a dream with its images",
+        success=204,
+        problems=NO_DREAM | UNAVAILABLE,
+    ),
+    Operation(
+        method="GET",
+        path="/api/dreams/{dream_id}/events",
+        id="dreamEvents",
+        tag="Dreams",
+        summary="Receive a dream's messages as server-sent events",
+        description="The messages of the WebSocket, each as the `data:` of an event without a name; `id:` is the "
+        "revision where the message has one. The first is the dream's state, so `Last-Event-ID` is allowed and changes "
+        "nothing. `retry:` says after how many milliseconds to reconnect. See `/asyncapi.json`.",
+        headers=("Last-Event-ID",),
+        media=(EVENTS,),
+        problems=NO_DREAM | TOO_MANY | UNAVAILABLE,
+    ),
+    # ---- images
+    Operation(
+        method="POST",
+        path="/api/dreams/{dream_id}/images",
+        id="addImages",
+        tag="Images",
+        summary="Add images to a dream",
+        bodies={FORM: ImagesFormBody},
+        idempotent=True,
+        success=201,
+        answer=DreamBody,
+        problems=UPLOAD | NO_DREAM | {409: "Another request has added images meanwhile, and there would be too many."},
+    ),
+    Operation(
+        method="DELETE",
+        path="/api/dreams/{dream_id}/images/{image_id}",
+        id="deleteImage",
+        tag="Images",
+        summary="Remove an image",
+        success=204,
+        problems=NO_IMAGE | UNAVAILABLE,
+    ),
+    Operation(
+        method="POST",
+        path="/api/dreams/{dream_id}/images/{image_id}/retry",
+        id="retryImage",
+        tag="Images",
+        summary="Process a failed image again",
+        success=202,
+        answer=DreamBody,
+        problems=NO_IMAGE | {409: "The image has not failed."} | UNAVAILABLE,
+    ),
+    Operation(
+        method="GET",
+        path="/api/dreams/{dream_id}/images/{image_id}/original",
+        id="originalImage",
+        tag="Images",
+        summary="Download the untouched upload",
+        media=(IMAGE,),
+        problems={404: "There is no such dream or image, or its original was not kept."} | UNAVAILABLE,
+    ),
+    *(
+        Operation(
+            method=method,
+            path="/media/{key}",
+            id=f"{method.lower()}Media",
+            tag="Images",
+            summary="Fetch a rendered image" if method == "GET" else "Ask for the headers of a rendered image",
+            description="At the signed URL that a dream shows. The file under a key never changes. A URL may also lead "
+            "to another host (OSS, a CDN).",
+            public=True,
+            headers=("Range", "If-Range", "If-None-Match"),
+            media=(IMAGE,),
+            statuses={206: "The range that was asked for."} | NOT_MODIFIED,
+            problems={
+                403: "The URL has expired or was altered.",
+                404: "There is no such image.",
+                416: "The range lies behind the end of the file.",
+            },
+            problem_media=TEXT,
+        )
+        for method in ("GET", "HEAD")
+    ),
+    # ---- the server
+    Operation(
+        method="GET",
+        path="/api/server",
+        id="server",
+        tag="Server",
+        summary="Read the version, formats and limits of the server",
+        public=True,
+        answer=ServerBody,
+    ),
+    *(
+        Operation(
+            method=method,
+            path="/healthz",
+            id=f"{method.lower()}Health",
+            tag="Server",
+            summary="Ask whether the process answers",
+            public=True,
+            answer=HealthBody,
+        )
+        for method in ("GET", "HEAD")
+    ),
+    *(
+        Operation(
+            method=method,
+            path="/readyz",
+            id=f"{method.lower()}Ready",
+            tag="Server",
+            summary="Ask whether the server can take work",
+            public=True,
+            answer=ReadyBody,
+            problems={503: "A part cannot take work."},
+            problem_media=JSON,
+        )
+        for method in ("GET", "HEAD")
+    ),
+    *(
+        Operation(
+            method=method,
+            path=path,
+            id=f"{method.lower()}{name}",
+            tag="Server",
+            summary=summary,
+            public=True,
+            headers=("If-None-Match",),
+            media=(media,),
+            statuses=NOT_MODIFIED,
+            problems={404: "There is no such file."} if "{" in path else {},
+            problem_media=TEXT,
+        )
+        for path, name, media, summary in (
+            ("/openapi.json", "OpenApi", JSON, "This contract"),
+            ("/asyncapi.json", "AsyncApi", JSON, "The contract of the WebSocket and the event stream"),
+            ("/", "Page", HTML, "The web page"),
+            ("/sw.js", "ServiceWorker", "text/javascript", "The page's service worker"),
+            ("/manifest.webmanifest", "Manifest", "application/manifest+json", "The page's manifest"),
+            ("/robots.txt", "Robots", TEXT, "Rules for crawlers"),
+            ("/web/{path}", "PageFile", "*/*", "A file of the page"),
+        )
+        for method in ("GET", "HEAD")
+    ),
+]

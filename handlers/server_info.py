@@ -1,0 +1,69 @@
+"""What a client should know before anybody signs in: the server's version, formats and limits.
+
+It must not know who asks.
+"""
+
+from typing import Any
+
+from config import Config
+from handlers.base import ApiHandler
+from handlers.bodies import (
+    CONTENT_LENGTH,
+    LUCIDITY,
+    MOOD_LENGTH,
+    TAG_LENGTH,
+    TAGS,
+    TITLE_LENGTH,
+    FormatBody,
+    LimitsBody,
+    ServerBody,
+)
+from handlers.messages import MOST_DREAMS
+from handlers.requests import LONGEST_WAIT, MOST_ON_A_PAGE, NAME_LENGTH, PASSWORD
+from handlers.upload import most_bytes
+from processing.formats import ACCEPTED, MEDIA_TYPES
+from version import VERSION
+
+
+def server_body(config: Config) -> ServerBody:
+    """The answer, which stays the same while the server runs."""
+    images = config.images
+    return ServerBody(
+        version=VERSION,
+        registration=config.auth.registration,
+        formats=[
+            FormatBody(name, kind, images.max_pixels) for name, kind in zip(ACCEPTED, MEDIA_TYPES.values(), strict=True)
+        ],
+        limits=LimitsBody(
+            title_length=TITLE_LENGTH,
+            content_length=CONTENT_LENGTH,
+            mood_length=MOOD_LENGTH,
+            tag_length=TAG_LENGTH,
+            tags=TAGS,
+            lucidity=LUCIDITY[-1],
+            images=images.max_per_dream,
+            image_bytes=images.max_bytes,
+            request_bytes=most_bytes(images),
+            frames=images.max_frames,
+            username_length=NAME_LENGTH,
+            password_length=PASSWORD[-1],
+            password_min_length=PASSWORD[0],
+            page=MOST_ON_A_PAGE,
+            wait=LONGEST_WAIT,
+            subscriptions=MOST_DREAMS,
+            message_bytes=config.websocket.max_message,
+        ),
+    )
+
+
+class ServerInfoHandler(ApiHandler):
+    """`/api/server`"""
+
+    public = True
+
+    def initialize(self, *, body: ServerBody, **shared: Any) -> None:
+        super().initialize(**shared)
+        self.body = body
+
+    async def get(self) -> None:
+        self.answer(200, self.body)

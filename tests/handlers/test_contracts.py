@@ -1,0 +1,111 @@
+"""The contracts are valid, complete, and served so that tools can keep them."""
+
+import asyncio
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from handlers.contracts import asyncapi, openapi
+from handlers.conversation import ENDINGS
+from handlers.schemas import SENT
+from tests.client import ROOT, WITHIN, Api, Server, settings
+from version import VERSION
+
+MODULES = ROOT / ".venv" / "node_modules"
+
+
+def errors(document: dict[str, Any], schema: dict[str, Any], value: Any) -> list[str]:
+    """What is wrong with `value` by a schema of this document."""
+    validator = Draft202012Validator({**schema, "components": document["components"]})
+    return [error.message for error in validator.iter_errors(value)]
+
+
+def test_the_contract_of_the_calls_is_valid() -> None:
+    """By the schema of OpenAPI 3.1, and with defaults that fit."""
+    assert [str(error) for error in OpenAPIV31SpecValidator(openapi()).iter_errors()] == []
+
+
+@pytest.mark.gen_test
+async def test_the_contract_of_the_messages_is_valid() -> None:
+    """AsyncAPI's own parser has no error, no warning and no hint."""
+    parser = await asyncio.create_subprocess_exec(
+        "node",
+        str(Path(__file__).with_name("asyncapi.mjs")),
+        str(MODULES) + "/",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    found, _ = await asyncio.wait_for(parser.communicate(json.dumps(asyncapi()).encode()), WITHIN)
+    assert (found.decode(), parser.returncode) == ("", 0)
+
+
+def test_the_contracts_name_their_version() -> None:
+    """That of the server."""
+    assert openapi()["info"]["version"] == asyncapi()["info"]["version"] == VERSION
+
+
+def test_every_example_fits_its_schema() -> None:
+    """Of bodies, answers and messages."""
+    answers = [
+        content
+        for path in openapi()["paths"].values()
+        for call in path.values()
+        for part in (call.get("requestBody", {}), *call["responses"].values())
+        for content in part.get("content", {}).values()
+        if "example" in content
+    ]
+    assert len(answers) > 10
+    for each in answers:
+        assert errors(openapi(), each["schema"], each["example"]) == []
+    for message in asyncapi()["components"]["messages"].values():
+        assert errors(asyncapi(), message["payload"], message["examples"][0]["payload"]) == []
+
+
+def test_the_schemas_refuse_what_is_wrong() -> None:
+    """A limit, a missing field and an unknown one are errors."""
+    login = {"$ref": "#/components/schemas/Login"}
+    assert errors(openapi(), login, {"username": "ada", "password": "correct horse"}) == []
+    for wrong in ({"username": "ada"}, {"username": "ada", "password": "short"}, {"username": 5, "password": "x" * 8}):
+        assert errors(openapi(), login, wrong) != []
+    fields = {"$ref": "#/components/schemas/DreamFields"}
+    assert errors(openapi(), fields, {"title": "x" * 201}) != []
+    assert errors(openapi(), fields, {"unknown": 1}) != []
+
+
+def test_every_channel_has_its_messages_and_close_codes() -> None:
+    """Both WebSockets send all messages and close with all codes; the stream leaves out what it cannot answer."""
+    channels = asyncapi()["channels"]
+    for name in ("dream", "dreams"):
+        assert {each["code"] for each in channels[name]["x-close-codes"]} == {code for code, _ in ENDINGS.values()}
+        assert len(channels[name]["messages"]) >= len(SENT)
+    assert {"ConnectionEstablished", "Pong"} & set(channels["events"]["messages"]) == set()
+    codes = {each["code"]: each["then"] for each in channels["dream"]["x-close-codes"]}
+    assert (codes[1000], codes[1012], codes[4101], codes[4400], codes[4403]) == (
+        "stop",
+        "reconnect",
+        "reconnect",
+        "stop",
+        "stop",
+    )
+
+
+@pytest.mark.gen_test
+async def test_the_contracts_are_served(data: Path, mongodb_uri: str) -> None:
+    """To anybody, compressed, and again only after a change."""
+    async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
+        for path, contract in (("/openapi.json", openapi()), ("/asyncapi.json", asyncapi())):
+            answer = await api.call("GET", path)
+            assert (answer.code, answer.headers["Content-Type"]) == (200, "application/json")
+            assert answer.headers["Access-Control-Allow-Origin"] == "*"
+            assert json.loads(answer.body) == contract
+            zipped = await api.call("GET", path, headers={"Accept-Encoding": "gzip"})
+            assert json.loads(gzip.decompress(zipped.body)) == contract
+            again = await api.call("GET", path, headers={"If-None-Match": answer.headers["ETag"]})
+            assert (again.code, again.body) == (304, b"")
+            head = await api.call("HEAD", path)
+            assert (head.code, head.body, head.headers["ETag"]) == (200, b"", answer.headers["ETag"])

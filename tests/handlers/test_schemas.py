@@ -1,0 +1,69 @@
+"""The schemas have natural names, whole descriptions and examples that are made of their parts."""
+
+from typing import Any
+
+import pytest
+
+from handlers.bodies import ImageBody
+from handlers.messages import ErrorMessage, PingMessage
+from handlers.schemas import example, name, ref, schemas, used
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [(ImageBody, "Image"), (PingMessage, "Ping"), (ErrorMessage, "ErrorMessage")]
+)
+def test_names_are_natural(kind: type, expected: str) -> None:
+    """Without what tells our classes apart."""
+    assert name(kind.__name__) == expected
+    assert expected in schemas()
+
+
+def test_nothing_of_python_shows() -> None:
+    """No titles, no names of classes, no indentation, no mark of ours."""
+
+    def look(schema: Any) -> None:
+        if isinstance(schema, list):
+            for each in schema:
+                look(each)
+        if isinstance(schema, dict):
+            assert not isinstance(schema.get("title"), str) or "description" not in schema
+            assert "x-required" not in schema
+            assert "\n  " not in str(schema.get("description", ""))
+            assert not str(schema.get("$ref", "")).endswith(("Body", "Message")) or "Error" in schema["$ref"]
+            for each in schema.values():
+                look(each)
+
+    look(schemas())
+
+
+def test_a_lenient_field_is_required_all_the_same() -> None:
+    """The decoder lets any JSON in, the contract does not."""
+    login = schemas()["Login"]
+    assert login["required"] == ["username", "password"]
+    assert login["properties"]["password"]["minLength"] == 8
+    assert "default" not in login["properties"]["password"]
+
+
+def test_the_schemas_that_are_used_come_with_theirs() -> None:
+    """Also through others."""
+    assert set(used(ref(ImageBody))) == {"Image", "ImageError", "Status", "Variant"}
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"examples": [5, 6]}, 5),
+        ({"const": "x"}, "x"),
+        ({"enum": ["a", "b"]}, "a"),
+        ({"anyOf": [{"type": "integer"}, {"type": "null"}]}, 1),
+        ({"type": "integer", "minimum": 0}, 0),
+        ({"type": "boolean"}, False),
+        ({"type": "array", "items": {"const": 1}}, [1]),
+        ({"type": "object", "properties": {"a": {"const": 1}}}, {"a": 1}),
+        ({"type": "string"}, "..."),
+        ({"$ref": "#/components/schemas/Status"}, "completed"),
+    ],
+)
+def test_an_example_is_made_of_its_parts(schema: dict[str, Any], value: Any) -> None:
+    """A field's own example comes first."""
+    assert example(schema) == value

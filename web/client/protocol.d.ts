@@ -1,0 +1,453 @@
+// Types of every body and message of the protocol. `make types` writes this file from the server's Structs.
+
+/** The caller's own account. */
+export interface Account {
+  /** An opaque string. */
+  id: string
+  username: string
+  /** RFC 3339, in milliseconds. */
+  created_at: string
+}
+
+/** The access token: the first message, unless the handshake had the `Authorization` header; later, a fresh one. */
+export interface Authenticate {
+  type: 'authenticate'
+  /** `Bearer ` may be missing. */
+  token: string
+}
+
+/** A completed image, in short. */
+export interface CompletedImage {
+  /** Unique within its dream and never used again. */
+  id: number
+  /** Signed, and valid for a limited time. */
+  url: string
+  /** How many Unicode code points of the content stand before the image. */
+  position: number
+}
+
+/** The server accepts the client, and listens to the dream for it. The dream's state follows at once. */
+export interface ConnectionEstablished {
+  type: 'connection_established'
+  /** The dream's id, an opaque string. */
+  dream_id: string
+  /** Chinese, or English where `Accept-Language` prefers it. */
+  message: string
+}
+
+/** A dream with its images, as of its `revision`. */
+export interface Dream {
+  /** The dream's id, an opaque string. */
+  id: string
+  title: string
+  content: string
+  /** In the offset in which the client sent it. */
+  dreamed_at: string
+  tags: string[]
+  mood: string | null
+  /** 0 (not lucid) to 5. */
+  lucidity: number | null
+  /** `processing` while any image is; then `failed` when every image failed, else `completed`. */
+  status: Status
+  /** Grows with every change of the dream, and never goes back. */
+  revision: number
+  /** RFC 3339, in milliseconds. */
+  created_at: string
+  /** RFC 3339, in milliseconds. */
+  updated_at: string
+  /** By position, then id. */
+  images: Image[]
+}
+
+/** The fields that change; the others stay. */
+export interface DreamChanges {
+  title?: string
+  content?: string
+  /** With its offset, which is kept. Null or absent in a new dream: now. */
+  dreamed_at?: string | null
+  /** Null: none. */
+  mood?: string | null
+  /** 0 (not lucid) to 5. Null: not set. */
+  lucidity?: number | null
+  /** Spaces around a tag and repeated tags do not count. */
+  tags?: string[]
+  /** Images that move, each once. The others stay. */
+  images?: ImageMove[]
+}
+
+/** The dream is gone. A connection for this dream alone closes next. */
+export interface DreamDeleted {
+  type: 'dream_deleted'
+  /** The dream's id, an opaque string. */
+  dream_id: string
+  /** Unix time in seconds. */
+  timestamp: number
+}
+
+/** The fields of a dream that a person writes. A new dream needs a title, a content or an image. */
+export interface DreamFields {
+  title?: string
+  content?: string
+  /** With its offset, which is kept. Null or absent in a new dream: now. */
+  dreamed_at?: string | null
+  /** Null: none. */
+  mood?: string | null
+  /** 0 (not lucid) to 5. Null: not set. */
+  lucidity?: number | null
+  /** Spaces around a tag and repeated tags do not count. */
+  tags?: string[]
+}
+
+/** A new dream with images. `tags`, `images` and `positions` are repeated parts. */
+export interface DreamForm {
+  title?: string
+  content?: string
+  /** With its offset, which is kept. Null or absent in a new dream: now. */
+  dreamed_at?: string | null
+  /** Null: none. */
+  mood?: string | null
+  /** 0 (not lucid) to 5. Null: not set. */
+  lucidity?: number | null
+  /** Spaces around a tag and repeated tags do not count. */
+  tags?: string[]
+  /** Files, one part each. The first bytes decide the format, not the file name or media type. */
+  images?: Blob[]
+  /** One part for each image, in the same order. Without any, the images go to the end. */
+  positions?: number[]
+}
+
+/** One page of the list of dreams. */
+export interface DreamPage {
+  items: Dream[]
+  /** The `cursor` of the next page; null on the last one. */
+  next_cursor: string | null
+}
+
+/** Something the client did was wrong, or the connection ends for the reason given. */
+export interface ErrorMessage {
+  type: 'error'
+  /** `message_too_big`: The message is too long. `restarting`: The server is restarting. Try again in a moment. `token_expired`: The token has expired. Reconnect with a new token. `signed_out_elsewhere`: You signed out on another device. Reconnect with a new token. `too_many_connections`: This account has too many connections. Try again later. `rate_limited`: This account sends too many messages. Try again later. `bad_message`: The message is invalid. `unauthenticated`: Send an authenticate message with a token first. `authentication_timeout`: No token arrived in time. `invalid_token`: The token is invalid, expired or revoked. `wrong_user`: The token belongs to another user. `signed_out`: You have signed out. `not_found`: There is no such dream. `too_many_dreams`: One connection may subscribe to at most 1000 dreams. */
+  code:
+    | 'message_too_big'
+    | 'restarting'
+    | 'token_expired'
+    | 'signed_out_elsewhere'
+    | 'too_many_connections'
+    | 'rate_limited'
+    | 'bad_message'
+    | 'unauthenticated'
+    | 'authentication_timeout'
+    | 'invalid_token'
+    | 'wrong_user'
+    | 'signed_out'
+    | 'not_found'
+    | 'too_many_dreams'
+  /** A sentence for people, in Chinese or English. */
+  message: string
+  /** The dream that the error is about. */
+  dream_id?: string
+  /** Seconds after which to reconnect. */
+  retry_after?: number
+}
+
+/** A failed image, in short. */
+export interface FailedImage {
+  /** Unique within its dream and never used again. */
+  id: number
+  /** How many Unicode code points of the content stand before the image. */
+  position: number
+  error: ImageError | null
+}
+
+/** One mistake in what the client sent. */
+export interface FieldError {
+  field: string
+  message: string
+}
+
+/** A format that the server accepts. */
+export interface Format {
+  name: string
+  /** Media type. */
+  type: string
+  /** Width times height of an image, at most. */
+  max_pixels: number
+}
+
+/** The process answers. */
+export interface Health {
+  status?: 'alive'
+}
+
+/**
+ * Sent every 25 seconds for each dream.
+ *
+ * A client that hears nothing for 60 seconds reconnects. A revision above the client's own means that it has missed
+ * a change.
+ */
+export interface Heartbeat {
+  type: 'heartbeat'
+  /** The dream's id, an opaque string. */
+  dream_id: string
+  /** Grows with every change of the dream, and never goes back. */
+  revision: number
+  /** Unix time in seconds. */
+  timestamp: number
+}
+
+/** One image of a dream. What is not known yet is null. */
+export interface Image {
+  /** Unique within its dream and never used again. */
+  id: number
+  /** How many Unicode code points of the content stand before the image. */
+  position: number
+  status: Status
+  /** The largest variant, once the image is completed. */
+  url: string | null
+  /** By name: the most pixels that the longer side may have. A smaller original is not enlarged. Empty until the image is completed. */
+  variants: Record<string, Variant>
+  /** Of the upright original, in pixels. */
+  width: number | null
+  /** Of the upright original, in pixels. */
+  height: number | null
+  animated: boolean
+  /** A data URL of at most 400 bytes to show while the image loads. */
+  placeholder: string | null
+  /** 1 at first; each further try adds 1. */
+  attempt: number
+  /** Set when `status` is `failed`. */
+  error: ImageError | null
+}
+
+/** Why an image has failed. */
+export interface ImageError {
+  /** `corrupt`: The picture is damaged and cannot be read.; `too_many_pixels`: The picture has too many pixels.; `too_many_frames`: The animation has too many frames.; `unsupported`: The picture is of a kind that is not supported.; `timed_out`: The picture took too long to process.; `out_of_memory`: The picture needs more memory than one picture may have.; `crashed`: Something went wrong while the picture was processed.; `storage_unavailable`: The picture could not be stored.; `upload_lost`: The uploaded file is no longer there. */
+  code:
+    | 'corrupt'
+    | 'too_many_pixels'
+    | 'too_many_frames'
+    | 'unsupported'
+    | 'timed_out'
+    | 'out_of_memory'
+    | 'crashed'
+    | 'storage_unavailable'
+    | 'upload_lost'
+  /** A sentence for people. */
+  message: string
+  /** Whether another try can help. */
+  retryable: boolean
+}
+
+/** A new place for an image. */
+export interface ImageMove {
+  /** Unique within its dream and never used again. */
+  id: number
+  /** How many Unicode code points of the content stand before the image. */
+  position: number
+}
+
+/** One image is completed or has failed. */
+export interface ImageProgress {
+  type: 'image_progress'
+  /** The dream's id, an opaque string. */
+  dream_id: string
+  image: Image
+  /** Images that are completed or have failed. */
+  done: number
+  /** Images of the dream. */
+  total: number
+  /** Grows with every change of the dream, and never goes back. */
+  revision: number
+  /** Unix time in seconds. */
+  timestamp: number
+}
+
+/** The dream's state: at first, and with each change. */
+export interface ImageUpdate {
+  type: 'image_update'
+  /** The dream's id, an opaque string. */
+  dream_id: string
+  status: Status
+  /** The completed images; empty while any image is processing. */
+  images: CompletedImage[]
+  /** Unix time in seconds. */
+  timestamp: number
+  /** Grows with every change of the dream, and never goes back. */
+  revision: number
+  /** Present once no image is processing. */
+  failed_images?: FailedImage[]
+}
+
+/** Images for a dream that exists. */
+export interface ImagesForm {
+  /** Files, one part each. The first bytes decide the format, not the file name or media type. */
+  images: Blob[]
+  /** One part for each image, in the same order. Without any, the images go to the end. */
+  positions?: number[]
+}
+
+/** What the server accepts at most. Lengths are in Unicode code points. */
+export interface Limits {
+  title_length: number
+  content_length: number
+  mood_length: number
+  tag_length: number
+  /** Tags of a dream. */
+  tags: number
+  /** The highest; the lowest is 0. */
+  lucidity: number
+  /** Images of a dream. */
+  images: number
+  /** Size of one image's file. */
+  image_bytes: number
+  /** Size of one upload in all. */
+  request_bytes: number
+  /** Frames of an animation. */
+  frames: number
+  username_length: number
+  password_length: number
+  /** The least that a password must have. */
+  password_min_length: number
+  /** Dreams on a page. */
+  page: number
+  /** Seconds that a read may wait. */
+  wait: number
+  /** Dreams on one WebSocket. */
+  subscriptions: number
+  /** Size of one message to the server. */
+  message_bytes: number
+}
+
+/**
+ * A user name and a password.
+ *
+ * The decoder takes any JSON for both, so that one answer can name every mistake.
+ */
+export interface Login {
+  /** Spaces around it do not count. No control characters. */
+  username: string
+  /** Any characters, compared in Unicode's form NFKC. */
+  password: string
+}
+
+/** Asks for a `pong`. Nobody has to send it. */
+export interface Ping {
+  type: 'ping'
+  /** Any number. */
+  timestamp: number
+}
+
+/** The answer to a `ping`. */
+export interface Pong {
+  type: 'pong'
+  /** The number of the `ping`, unchanged. */
+  timestamp: number
+}
+
+/** Why a request was refused (RFC 9457). */
+export interface Problem {
+  /** `about:blank`, or a section of `/docs`. */
+  type: string
+  title: string
+  /** The status of the answer. */
+  status: number
+  /** What was wrong, and what is allowed. */
+  detail: string
+  /** Every mistake in the input. */
+  errors?: FieldError[]
+}
+
+/** Whether each part of the server can take work. */
+export interface Ready {
+  status: 'not ready' | 'ready'
+  /** Unavailable while it stops. */
+  server: 'ok' | 'unavailable'
+  database: 'ok' | 'unavailable'
+  storage: 'ok' | 'unavailable'
+  workers: 'ok' | 'unavailable'
+}
+
+/** The refresh token, for clients that do not keep the cookie. */
+export interface Refresh {
+  /** Without it, the server reads the cookie. */
+  refresh?: string | null
+}
+
+/** What a client should know before anybody signs in. */
+export interface Server {
+  name?: 'Dreamlog'
+  version: string
+  /** Whether new accounts can be made. */
+  registration: 'closed' | 'open'
+  formats: Format[]
+  limits: Limits
+}
+
+/** Who has signed in, and the session's tokens. */
+export interface Session {
+  /** Sent as `Authorization: Bearer <access>`. */
+  access: string
+  /** Usable once. Using it again ends the session. */
+  refresh: string
+  /** Seconds until the access token expires. */
+  expires_in: number
+  user: User
+}
+
+/** What clients see, of an image and of a dream. */
+export type Status = 'completed' | 'failed' | 'processing'
+
+/** Listen to these dreams too. Each answers with `connection_established` and its state, or with an `error`. */
+export interface Subscribe {
+  type: 'subscribe'
+  dream_ids: string[]
+}
+
+/** The token expires soon: send `authenticate` with a new one. */
+export interface TokenExpiring {
+  type: 'token_expiring'
+  /** Seconds. */
+  expires_in: number
+}
+
+/** A new pair of tokens. The refresh token also comes as an HttpOnly cookie. */
+export interface Tokens {
+  /** Sent as `Authorization: Bearer <access>`. */
+  access: string
+  /** Usable once. Using it again ends the session. */
+  refresh: string
+  /** Seconds until the access token expires. */
+  expires_in: number
+}
+
+/** Listen to these dreams no longer. */
+export interface Unsubscribe {
+  type: 'unsubscribe'
+  dream_ids: string[]
+}
+
+/** A user. */
+export interface User {
+  /** An opaque string. */
+  id: string
+  username: string
+}
+
+/** One rendered size of an image. */
+export interface Variant {
+  /** Signed, and valid for a limited time. */
+  url: string
+  /** Media type. */
+  type: string
+  /** Pixels. */
+  width: number
+  /** Pixels. */
+  height: number
+  /** Size of the file. */
+  bytes: number
+}
+
+export type ServerMessage =
+  ConnectionEstablished | ImageUpdate | ImageProgress | Heartbeat | DreamDeleted | TokenExpiring | ErrorMessage | Pong
+
+export type ClientMessage = Authenticate | Ping | Subscribe | Unsubscribe
