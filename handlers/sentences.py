@@ -67,6 +67,7 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "no_dream": ("There is no such dream.", "没有这个梦。"),
     "no_image": ("There is no such image in this dream.", "这个梦里没有这张图片。"),
     "no_original": ("The server did not keep the original.", "原图没有保留。"),
+    "no_upload": ("The uploaded file is no longer there.", "上传的文件已丢失。"),
     "dream_of_key_deleted": (
         "The dream that this Idempotency-Key made has been deleted.",
         "这个 Idempotency-Key 创建的梦已被删除。",

@@ -106,7 +106,9 @@ class Staging:
                 while piece := await file.read(CHUNK):
                     yield piece
         except OSError as error:
-            raise NotFound(NO_UPLOAD) if error.errno in ABSENT else to_storage_error(error) from error
+            if error.errno in ABSENT:
+                raise NotFound(NO_UPLOAD, code="no_upload") from error
+            raise to_storage_error(error) from error
 
     def check_room(self, size: int) -> None:
         """Raises `NoSpace` when `size` more bytes would eat into the reserve."""

@@ -57,11 +57,8 @@ MACHINERY = {"motor", "pymongo", "bson", "tornado", "aiofiles", "oss2", "PIL"}
 JOURNEYS = {
     "server.py": "test_stop.py",  # starts, serves, drains
     "handlers/routes.py": "test_dreams.py",  # a row that is missing or wrong fails every journey
-    "handlers/answers.py": "test_dreams.py",  # one dream, as each call shows it
     "handlers/base.py": "test_bad_input.py",  # every error's one way out
     "handlers/upload.py": "test_uploads.py",  # parts while they stream, limits, cut connections
-    "handlers/dreams.py": "test_dreams.py",  # made, listed, changed, deleted
-    "handlers/images.py": "test_pictures.py",  # added, removed, tried again, read as they were sent
     "handlers/media.py": "test_media.py",  # signed addresses, ranges, caching
     "handlers/health.py": "test_stop.py",  # ready, and not ready any more
     "processing/pipeline.py": "test_crashes.py",  # kill -9 of workers, database and server
@@ -70,8 +67,8 @@ JOURNEYS = {
     "processing/mover.py": "test_commands.py",  # beside a running server, killed and gone on
     "storage/resources.py": "test_commands.py",  # with a server and without
 }
-# The sentences are tested where they are said.
-ELSEWHERE = {"storage/oss_errors.py": "storage/test_oss.py"}
+# Modules that are tested with the one that uses them.
+ELSEWHERE = {"storage/oss_errors.py": "storage/test_oss.py", "handlers/answers.py": "handlers/test_dreams.py"}
 # What is loaded only by who uses it: the reason stands there.
 LATE = {"storage/resources.py": ["storage.oss"]}
 
