@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from config import Config, Images
-from processing.render import Rendered, RenderRequest
-from processing.workers import WorkerDied, Workers
+from processing.render import Rendered
+from processing.workers import WorkerDied, Workers, render_request
 from storage.data_folder import DataFolder
 from storage.errors import Error, Refused, Unavailable
 from storage.files import MARKS, Files, StoredFiles
@@ -73,19 +73,9 @@ async def _workers(settings: Images) -> str:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "source.bmp")
         source.write_bytes(_picture())
-        request = RenderRequest(
-            source=str(source),
-            folder=folder,
-            format=settings.format,
-            quality=settings.quality,
-            effort=settings.effort,
-            max_pixels=settings.max_pixels,
-            max_frames=settings.max_frames,
-            time_limit=settings.time_limit,
-        )
         began = time.monotonic()
         async with Workers(1, settings.worker_memory) as workers:
-            result = await workers.render(request)
+            result = await workers.render(render_request(settings, source, Path(folder)))
     if not isinstance(result, Rendered):
         raise Wrong(f"A picture could not be made into {settings.format}: {result.detail}")
     return f"a process rendered a picture into {settings.format}{_took(began)}"

@@ -1,6 +1,7 @@
-"""From the queue to the notice: claim an image, render it, store its files, record the end. Both sides bounded.
+"""The way of an image from the queue to completion: claim it, render it, store its files, record the end.
 
-The queue is the database; what is in memory here are hints. It must not know HTTP, nor who is told.
+The queue is the database. The pipeline keeps in memory only hints about who has queued images. It must not know HTTP,
+nor who listens to changes.
 """
 
 import asyncio
@@ -10,16 +11,16 @@ import secrets
 import shutil
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import ExitStack, suppress
-from dataclasses import replace
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Self, TypeVar
 
 from config import Images
 from processing import formats
-from processing.render import RENDER_VERSION, SIZES, Rejected, Rendered, RenderRequest
-from processing.workers import WorkerDied, Workers
+from processing.render import RENDER_VERSION, SIZES, Rejected, Rendered
+from processing.workers import WorkerDied, Workers, render_request
 from storage.errors import Error, NoSpace, Unavailable
 from storage.files import StoredFiles
 from storage.jobs import LEASE, Jobs
@@ -29,17 +30,45 @@ from storage.staging import Staging
 
 T = TypeVar("T")
 
-RESCAN = 15.0  # seconds between looks for work that no hint told of: leases that ran out, pauses that ended
-STORING = 4  # images of each worker on their way to the storage, as it renders 3 while a slow one takes 0.2 s for each
-PAUSE = 1.0  # seconds before a database or storage that is away is asked again
-ANY = ""  # a dream of the owner's, and nobody knows which
-LONGEST_PAUSE = 15.0  # to which that grows for a storage
+RESCAN = 15.0  # seconds between looks for work without a hint: leases that expired, pauses that ended
+STORING = 4  # images for each worker on their way to the storage: a worker renders 3 while a slow one takes 0.2 s each
+PAUSE = 1.0  # seconds before the pipeline asks a database or storage again that did not answer
+LONGEST_PAUSE = 15.0  # seconds to which that pause grows for a storage
+ANY = ""  # in place of a dream's id: some dream of the owner
 
 log = logging.getLogger("dreamlog.image")
 
 
 class TakenAway(Exception):
-    """The job is not ours any more: its image or dream was deleted."""
+    """The job is no longer ours: its image or dream was deleted, or the image went back to the queue."""
+
+
+class Failed(Exception):
+    """This try of the image failed with `code`, a key of `storage.model.FAILURES`; the message is for the log."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+@dataclass(eq=False, slots=True)
+class Work:
+    """One image in hand."""
+
+    job: Job  # as the database has it now
+    keys: str  # what the keys of this image's own files begin with
+    folder: Path  # where its variants lie until they are stored
+
+    @property
+    def owns_files(self) -> bool:
+        """Does the dream name files of this image's own, and not those of an equal image?"""
+        return self.job.image.folder == self.keys
+
+    @property
+    def upload(self) -> str:
+        """The name of the upload in staging."""
+        assert self.job.image.staged is not None, "an image keeps its upload until it is completed"
+        return self.job.image.staged
 
 
 class Pipeline:
@@ -58,7 +87,10 @@ class Pipeline:
         folder: Path,
         drain_left: Callable[[], float],
     ) -> None:
-        """`server` names this installation in leases; `folder` is for half-done work, and emptied at the start."""
+        """`server` names this installation in leases. `folder` is for half-done work; entering empties it.
+
+        `drain_left` returns the seconds that a stop may still take.
+        """
         self._jobs = jobs
         self._references = references
         self._workers = workers
@@ -68,242 +100,231 @@ class Pipeline:
         self._server = server
         self._folder = folder
         self._drain_left = drain_left
-        # Variants of equal uploads are equal when all of this is.
+        # Equal uploads have equal variants if all of this is equal.
         made = f"{RENDER_VERSION} {settings.format} {settings.quality} {settings.effort}"
         self._render_settings = f"{made} {max(SIZES)} {settings.keep_originals}"
-        # Owners, the next to be served first, and which of their dreams may have an image in line.
-        self._waiting: dict[str, set[str]] = {}
+        # Owners, the next to be served first, and which of their dreams may have a queued image.
+        self._queued: dict[str, set[str]] = {}
         self._woken = asyncio.Event()
-        self._rendering = asyncio.Semaphore(workers.count)
-        self._storing = asyncio.Semaphore(max(8, STORING * workers.count))
-        self._in_hand: dict[asyncio.Task[None], Job] = {}
+        self._claiming = asyncio.Lock()
+        self._render_permits = asyncio.Semaphore(workers.count)
+        self._in_hand: set[Work] = set()
+        self._lanes: list[asyncio.Task[None]] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
 
     def wake(self, owner: str, dream_id: str = ANY) -> None:
-        """There may be an image of this dream in line."""
-        self._waiting.setdefault(owner, set()).add(dream_id)
+        """This dream may have a queued image."""
+        self._queued.setdefault(owner, set()).add(dream_id)
         self._woken.set()
 
     async def __aenter__(self) -> Self:
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(mode=0o700, parents=True)
         for job in await self._jobs.expired(self._server):
-            await self._failed(job, "crashed")
+            await self._fail(job, "crashed", "an earlier run of the server left it")
         for owner in await self._jobs.owners_waiting():
             self.wake(owner)
-        self._tasks = [
-            asyncio.create_task(_forever(step), name=name)
-            for name, step in (("dispatch", self._dispatch), ("rescan", self._rescan), ("renew leases", self._renew))
-        ]
+        # Each lane has one image in hand at most: that bounds what is rendered and stored at once.
+        lanes = self._workers.count + max(8, STORING * self._workers.count)
+        self._lanes = [asyncio.create_task(self._lane(), name=f"images {number}") for number in range(lanes)]
+        steps = {"rescan": self._rescan, "renew leases": self._renew}
+        self._tasks = [asyncio.create_task(_forever(step), name=name) for name, step in steps.items()]
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """No new work; what is in hand may end within `drain_left` seconds, then it is handed back."""
-        await _cancelled(self._tasks[:1])
+        """Claim no more. Images in hand may end within `drain_left` seconds; the others go back to the queue."""
+        self._stopping = True
+        self._woken.set()
         if self._in_hand:
             log.info("stopping: %d images in hand", len(self._in_hand))
-            await asyncio.wait(list(self._in_hand), timeout=self._drain_left())
-        await _cancelled(list(self._in_hand))
+        await asyncio.wait(self._lanes, timeout=self._drain_left())
+        await _cancelled(self._lanes)
         await _cancelled(self._tasks)
 
-    # ---- the three loops
+    # ---- what runs as long as the pipeline
 
-    async def _dispatch(self) -> None:
-        await self._rendering.acquire()
-        try:
-            job = await self._next_job()
-        except BaseException:
-            self._rendering.release()
-            raise
-        task = asyncio.create_task(self._process(job), name=f"image {job.image.id} of {job.dream.id}")
-        self._in_hand[task] = job
-        task.add_done_callback(self._in_hand.pop)
+    async def _lane(self) -> None:
+        while not self._stopping:
+            await _guarded(self._process_next)
 
     async def _rescan(self) -> None:
         await asyncio.sleep(RESCAN)
-        # After a laptop's sleep every lease has run out; what we still have in hand is not abandoned, only late.
-        held = {(job.dream.id, job.image.lease_owner) for job in self._in_hand.values()}
+        # After a laptop's sleep every lease has expired. The pipeline still works on what it has in hand.
+        held = {(work.job.dream.id, work.job.image.lease_owner) for work in self._in_hand}
         for job in await self._jobs.expired():
-            if (job.dream.id, job.image.lease_owner) in held:
-                continue
-            log.warning("dream=%s image=%d: its lease ran out", job.dream.id, job.image.id)
-            await self._failed(job, "crashed")
+            if (job.dream.id, job.image.lease_owner) not in held:
+                await self._fail(job, "crashed", "its lease expired")
         for owner in await self._jobs.owners_waiting():
             self.wake(owner)
 
     async def _renew(self) -> None:
         await asyncio.sleep(LEASE.total_seconds() / 4)
-        for job in list(self._in_hand.values()):
-            await self._jobs.renew(job)
+        for work in list(self._in_hand):
+            await self._jobs.renew(work.job)
 
-    async def _next_job(self) -> Job:
-        """The next owner's next image: owners take turns, so that 500 photos of one do not hold up one of another."""
-        while True:
-            while self._waiting:
-                owner = next(iter(self._waiting))
-                dreams = self._waiting.pop(owner)
-                oldest = min(dreams)  # the ids of dreams ascend, and ANY comes before them
+    # ---- claiming
+
+    async def _next_job(self) -> Job | None:
+        """The next owner's next image, once there is one; None when the pipeline stops.
+
+        Owners are served round-robin, so that one person's 500 photos cannot starve another's single one.
+        """
+        async with self._claiming:
+            while not self._stopping:
+                if not self._queued:
+                    self._woken.clear()
+                    await self._woken.wait()
+                    continue
+                owner = next(iter(self._queued))
+                dreams = self._queued.pop(owner)
+                oldest = min(dreams)  # ids of dreams ascend, and ANY comes before them
                 job = await self._claim(owner, oldest)
-                if job is None and oldest == ANY:
-                    continue  # that was a look at all of the owner's dreams
                 if job is None:
-                    dreams.discard(oldest)
+                    dreams = set() if oldest == ANY else dreams - {oldest}  # ANY stood for all of them
                 elif not job.dream.waiting:
                     dreams.discard(job.dream.id)
                 for dream_id in dreams:
                     self.wake(owner, dream_id)
                 if job is not None:
                     return job
-            self._woken.clear()
-            await self._woken.wait()
+        return None
 
     async def _claim(self, owner: str, dream_id: str) -> Job | None:
         claim = asyncio.ensure_future(self._jobs.claim(owner, self._server, dream_id))
         try:
             return await asyncio.shield(claim)
         except asyncio.CancelledError:
-            # Cut off in the middle, a claim could have its effect and nobody would know of the lease.
-            if (job := await claim) is not None:
-                await self._jobs.release(job)
+            # The database may carry the claim out all the same. Its answer says whether there is a lease to give back.
+            with suppress(Exception):
+                if (job := await claim) is not None:
+                    await self._jobs.release(job)
             raise
-        except Error:
+        except Error as error:
+            log.warning("%s", error)
             self.wake(owner)
-            raise
+            await asyncio.sleep(PAUSE)
+            return None
 
     # ---- one image
 
-    async def _process(self, job: Job) -> None:
-        """Has one room for rendering, until the image's files are about to be stored."""
-        keys = self._files.new_folder()
-        folder = self._folder / keys.rpartition("/")[2]
-        started = time.monotonic()
-        with ExitStack() as room:
-            room.callback(self._rendering.release)
+    async def _process_next(self) -> None:
+        """Claim an image under a render permit, which goes back however this ends, and process it."""
+        async with AsyncExitStack() as permit:
+            await permit.enter_async_context(self._render_permits)
+            job = await self._next_job()
+            if job is None:
+                return
+            keys = self._files.new_folder()
+            work = Work(job, keys, self._folder / keys.rpartition("/")[2])
+            self._in_hand.add(work)
             try:
-                folder.mkdir(mode=0o700)
-                image = await self._made(job, folder, keys)
-                if isinstance(image, str):
-                    await self._failed(job, image)
-                    return
-                rendered = time.monotonic()
-                async with self._storing:
-                    room.close()
-                    if await self._store(job, image, folder if image.folder == keys else None):
-                        log.info(
-                            "dream=%s image=%d attempt=%d %s %sx%s %d bytes: rendered in %.3f s, stored in %.3f s",
-                            *(job.dream.id, job.image.id, job.image.attempt, image.format, image.width, image.height),
-                            *(job.image.bytes, rendered - started, time.monotonic() - rendered),
-                        )
+                await self._process(work, permit)
             except asyncio.CancelledError:
-                with suppress(Error):  # a database that is away: the next start takes the image back
-                    await self._jobs.release(self._current(job))
+                with suppress(Error):  # without a database, the next start takes the image back
+                    await self._jobs.release(work.job)
                 raise
-            except Exception:  # whatever it is, one image may not end the pipeline, nor be left in no state
-                log.exception("dream=%s image=%d: unexpected", job.dream.id, job.image.id)
-                await self._failed(self._current(job), "crashed")
             finally:
-                shutil.rmtree(folder, ignore_errors=True)
+                self._in_hand.discard(work)
+                shutil.rmtree(work.folder, ignore_errors=True)
 
-    async def _made(self, job: Job, folder: Path, keys: str) -> Image | str:
-        """The image with its variants named below `keys`, or the code of what went wrong."""
-        image = job.image
-        assert image.staged is not None, "an image keeps its upload until it is completed"
-        equal = await _persistently(lambda: self._references.equal_image(job.dream.owner, image, self._render_settings))
+    async def _process(self, work: Work, permit: AsyncExitStack) -> None:
+        """Claimed, rendered, named, stored, completed: each step takes the job as the step before left it."""
+        started, upload = time.monotonic(), work.upload
+        try:
+            image = await self._render(work)
+            rendered = time.monotonic()
+            await permit.aclose()  # another lane may render while this one stores
+            # The dream names the files before the first of them is stored, so that none is ever nobody's.
+            work.job = _still_ours(await _persistently(lambda: self._jobs.store(work.job, image)))
+            await self._store(work)
+            work.job = _still_ours(await _persistently(lambda: self._jobs.complete(work.job)))
+        except TakenAway as reason:
+            log.info("dream=%s image=%d: %s", work.job.dream.id, work.job.image.id, reason)
+            if work.owns_files:
+                await _persistently(lambda: self._files.delete(work.job.image.keys))
+        except Failed as failure:
+            await self._fail(work.job, failure.code, str(failure))
+        except Exception as error:  # whatever it is, one image may neither end its lane nor stay in no state
+            log.exception("dream=%s image=%d: unexpected", work.job.dream.id, work.job.image.id)
+            await self._fail(work.job, "crashed", type(error).__name__)
+        else:
+            self._staging.remove(upload)
+            image = work.job.image
+            log.info(
+                "dream=%s image=%d attempt=%d %s %sx%s %d bytes: rendered in %.3f s, stored in %.3f s",
+                *(work.job.dream.id, image.id, image.attempt, image.format, image.width, image.height, image.bytes),
+                *(rendered - started, time.monotonic() - rendered),
+            )
+
+    async def _render(self, work: Work) -> Image:
+        """The image with variants made from its upload, or with those of an equal image. Raises `Failed`."""
+        image = work.job.image
+        equal = await _persistently(lambda: self._equal_image(work.job))
         if equal is not None:
             return replace(equal, id=image.id, format=image.format)
-        source = self._staging.path(image.staged)
+        source = self._staging.path(work.upload)
         if not source.exists():
-            return "upload_lost"
-        request = RenderRequest(
-            source=str(source),
-            folder=str(folder),
-            format=self._settings.format,
-            quality=self._settings.quality,
-            effort=self._settings.effort,
-            max_pixels=self._settings.max_pixels,
-            max_frames=self._settings.max_frames,
-            time_limit=self._settings.time_limit,
-        )
+            raise Failed("upload_lost", "the upload is gone from staging")
+        work.folder.mkdir(mode=0o700)
         try:
-            result = await self._workers.render(request)
+            result = await self._workers.render(render_request(self._settings, source, work.folder))
         except WorkerDied as death:
-            log.warning("dream=%s image=%d: the worker died: %s", job.dream.id, image.id, death)
-            return death.code
+            raise Failed(death.code, f"its worker died: {death}") from death
         if isinstance(result, Rejected):
-            log.info("dream=%s image=%d: rejected: %s", job.dream.id, image.id, result.detail)
-            return result.code
-        return self._named(image, result, keys)
+            raise Failed(result.code, result.detail)
+        return self._named(image, result, work.keys)
 
-    def _named(self, image: Image, rendered: Rendered, folder: str) -> Image:
+    def _named(self, image: Image, rendered: Rendered, keys: str) -> Image:
+        """The image with its files named below `keys`."""
         variants = {
-            name: Variant(f"{folder}/{variant.file}", variant.type, variant.width, variant.height, variant.bytes)
+            name: Variant(f"{keys}/{variant.file}", variant.type, variant.width, variant.height, variant.bytes)
             for name, variant in rendered.variants.items()
         }
-        # Whoever has a picture's address must not be able to guess that of its original.
-        name = f"{folder}/original-{secrets.token_hex(16)}.{formats.EXTENSIONS[image.format]}"
+        # Nobody must be able to guess the original's key from a variant's URL.
+        original = f"{keys}/original-{secrets.token_hex(16)}.{formats.EXTENSIONS[image.format]}"
         return replace(
             image,
             recipe=self._render_settings,
-            folder=folder,
+            folder=keys,
             variants=variants,
-            original=name if self._settings.keep_originals else None,
+            original=original if self._settings.keep_originals else None,
             width=rendered.width,
             height=rendered.height,
             animated=rendered.animated,
             placeholder=rendered.placeholder,
         )
 
-    async def _store(self, job: Job, image: Image, folder: Path | None) -> bool:
-        """Name the files in the dream, store them (None: an equal image has), say so.
+    async def _store(self, work: Work) -> None:
+        """Put the files that the dream names; those of an equal image only have to be there still.
 
-        A job that was taken away meanwhile leaves nothing.
+        Raises `Failed` and `TakenAway`.
         """
-        named = await _persistently(lambda: self._jobs.store(job, image))
-        if named is None:
-            return False
-        self._update(named)
-        completed = None
-        if folder is not None:
-            try:
-                await self._put(named, folder)
-                completed = await _persistently(lambda: self._jobs.complete(named))
-            except TakenAway:
-                log.info("dream=%s image=%d: deleted while it was stored", job.dream.id, job.image.id)
-            except (Unavailable, NoSpace) as error:
-                log.warning("dream=%s image=%d: not stored: %s", job.dream.id, job.image.id, error)
-                await self._failed(named, "storage_unavailable")
-                return False
-            if completed is None:
-                await _persistently(lambda: self._files.delete(named.image.keys))
-        elif await _persistently(lambda: self._still_there(job, image)):
-            completed = await _persistently(lambda: self._jobs.complete(named))
-        else:
-            await _persistently(lambda: self._jobs.release(named))
-        if completed is None:
-            return False
-        if job.image.staged is not None:
-            self._staging.remove(job.image.staged)
-        return True
-
-    async def _still_there(self, job: Job, image: Image) -> bool:
-        """An equal image may have been deleted before we named its files; from then on they are kept for us."""
-        equal = await self._references.equal_image(job.dream.owner, image, self._render_settings)
-        return equal is not None and equal.folder == image.folder
-
-    async def _put(self, job: Job, folder: Path) -> None:
-        image = job.image
+        if not work.owns_files:
+            # The equal image may have been deleted before our dream named its files. From now on they are kept for us.
+            equal = await _persistently(lambda: self._equal_image(work.job))
+            if equal is None or equal.folder != work.job.image.folder:
+                await _persistently(lambda: self._jobs.release(work.job))
+                raise TakenAway("the equal image is gone, so it was queued again")
+            return
+        image = work.job.image
         types = {variant.key: variant.type for variant in image.variants.values()}
-        puts = [self._put_file(job, key, folder / key.rpartition("/")[2], kind) for key, kind in types.items()]
-        if image.original is not None and image.staged is not None:
-            path = self._staging.path(image.staged)
-            puts.append(self._put_file(job, image.original, path, formats.MEDIA_TYPES[image.format]))
-        # All must have ended before the first failure is acted on: what comes later would be nobody's file.
+        puts = [self._put(work, key, work.folder / key.rpartition("/")[2], kind) for key, kind in types.items()]
+        if image.original is not None:
+            upload = self._staging.path(work.upload)
+            puts.append(self._put(work, image.original, upload, formats.MEDIA_TYPES[image.format]))
+        # All puts must have ended before the first failure counts: no dream would name what came later.
         for error in await asyncio.gather(*puts, return_exceptions=True):
+            if isinstance(error, Unavailable | NoSpace):
+                raise Failed("storage_unavailable", str(error)) from error
             if error is not None:
                 raise error
 
-    async def _put_file(self, job: Job, key: str, path: Path, kind: str) -> None:
-        """Waits for a storage that is away, however long: what is rendered is not rendered again for that."""
+    async def _put(self, work: Work, key: str, path: Path, kind: str) -> None:
+        """Waits for a storage that does not answer, however long: rendering again would help nobody.
+
+        Raises `TakenAway`, and `Unavailable` when meanwhile the file at `path` is gone.
+        """
         for tried in count():
             try:
                 return await self._files.put(key, path, kind)
@@ -311,48 +332,52 @@ class Pipeline:
                 if not path.exists():
                     raise
                 if not tried:
-                    log.warning("dream=%s image=%d: waits: %s", job.dream.id, job.image.id, error)
+                    log.warning("dream=%s image=%d: waits: %s", work.job.dream.id, work.job.image.id, error)
             await asyncio.sleep(min(PAUSE * 2 ** min(tried, 10), LONGEST_PAUSE) * random.uniform(0.75, 1.25))
-            if not await _persistently(lambda: self._jobs.renew(job)):
-                raise TakenAway
+            if not await _persistently(lambda: self._jobs.renew(work.job)):
+                raise TakenAway("it was deleted while it waited for the storage")
 
-    async def _failed(self, job: Job, code: str) -> None:
+    async def _equal_image(self, job: Job) -> Image | None:
+        return await self._references.equal_image(job.dream.owner, job.image, self._render_settings)
+
+    async def _fail(self, job: Job, code: str, detail: str) -> None:
+        """Record the failed try. If another can help, the image is queued again after a pause."""
         await _persistently(lambda: self._jobs.fail(job, code))
         pause = next_pause(job.image, code)
         again = f"again in {pause.total_seconds():.0f} s" if pause is not None else "for good"
-        log.info("dream=%s image=%d attempt=%d %s: %s", job.dream.id, job.image.id, job.image.attempt, code, again)
+        level = logging.INFO if pause is None else logging.WARNING
+        about = job.dream.id, job.image.id, job.image.attempt
+        log.log(level, "dream=%s image=%d attempt=%d failed %s: %s (%s)", *about, again, code, detail)
         if pause is not None:
             # A little later than the pause, so that the claim finds it over.
             late = pause.total_seconds() + 0.05
             asyncio.get_running_loop().call_later(late, self.wake, job.dream.owner, job.dream.id)
 
-    # ---- what is in hand
 
-    def _update(self, job: Job) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._in_hand[task] = job
-
-    def _current(self, job: Job) -> Job:
-        task = asyncio.current_task()
-        assert task is not None
-        return self._in_hand.get(task, job)
+def _still_ours(job: Job | None) -> Job:
+    if job is None:
+        raise TakenAway("it was deleted while it was processed")
+    return job
 
 
 async def _forever(step: Callable[[], Awaitable[None]]) -> None:
     while True:
-        try:
-            await step()
-        except Error as error:
-            log.warning("%s", error)
-            await asyncio.sleep(PAUSE)
-        except Exception:  # a loop that ended would leave every image waiting
-            log.exception("unexpected")
-            await asyncio.sleep(PAUSE)
+        await _guarded(step)
+
+
+async def _guarded(step: Callable[[], Awaitable[None]]) -> None:
+    """`step`, once; what it raises is logged, because a loop that ended would leave every image waiting."""
+    try:
+        return await step()
+    except Error as error:
+        log.warning("%s", error)
+    except Exception:
+        log.exception("unexpected")
+    await asyncio.sleep(PAUSE)
 
 
 async def _persistently(step: Callable[[], Awaitable[T]]) -> T:
-    """What must be recorded is tried until the database takes it."""
+    """Repeat a step that must be recorded until the database takes it."""
     while True:
         try:
             return await step()

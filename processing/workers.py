@@ -15,8 +15,10 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Self
 
+from config import Images
 from processing import child
 from processing.render import Rejected, Rendered, RenderRequest
 
@@ -28,6 +30,20 @@ PAUSES = (0.1, 0.5, 2.0, 5.0)  # seconds before a process that would not start i
 PRELOADED = ["processing.child", "concurrent.futures.process"]
 
 log = logging.getLogger("dreamlog.workers")
+
+
+def render_request(settings: Images, source: Path, folder: Path) -> RenderRequest:
+    """What the settings ask of the picture at `source`, with its variants in `folder`."""
+    return RenderRequest(
+        source=str(source),
+        folder=str(folder),
+        format=settings.format,
+        quality=settings.quality,
+        effort=settings.effort,
+        max_pixels=settings.max_pixels,
+        max_frames=settings.max_frames,
+        time_limit=settings.time_limit,
+    )
 
 
 class WorkerDied(Exception):
@@ -59,7 +75,7 @@ class Slot:
             future = self._executor.submit(child.ready)
         async with asyncio.timeout(START_TIMEOUT):
             pid = await asyncio.wrap_future(future)
-        self._process = next(child for child in multiprocessing.active_children() if child.pid == pid)
+        self._process = next(each for each in multiprocessing.active_children() if each.pid == pid)
 
     async def render(self, request: RenderRequest) -> Rendered | Rejected:
         """Raises `WorkerDied`; the slot must be stopped then, and when the call is cancelled."""

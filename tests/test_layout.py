@@ -61,7 +61,6 @@ JOURNEYS = {
     "handlers/upload.py": "test_uploads.py",  # parts while they stream, limits, cut connections
     "handlers/media.py": "test_media.py",  # signed addresses, ranges, caching
     "handlers/health.py": "test_stop.py",  # ready, and not ready any more
-    "processing/pipeline.py": "test_crashes.py",  # kill -9 of workers, database and server
     "processing/janitor.py": "test_uploads.py",  # nothing is left behind
     "processing/checks.py": "test_commands.py",  # each part tried, and each failure named
     "processing/mover.py": "test_commands.py",  # beside a running server, killed and gone on
