@@ -23,7 +23,8 @@ from storage.staging import Staging
 from tests.fake_time import ends, in_fake_time, soon
 from tests.processing.fakes import EPOCH, Files, Jobs, Workers, a_dream, an_image, died, now
 
-QUEUED, RENDERING, STORED, COMPLETED, FAILED = State  # in the order of an image's life
+QUEUED, RENDERING, NAMED = State.QUEUED, State.RENDERING, State.STORING
+COMPLETED, FAILED = State.COMPLETED, State.FAILED
 AWAY = Unavailable("It does not answer.")
 LEASE_SECONDS = LEASE.total_seconds()
 
@@ -109,7 +110,7 @@ async def test_an_image_is_rendered_named_stored_and_completed(bench: Bench) -> 
     async with bench.running():
         await soon(lambda: bench.all_are(COMPLETED))
         image = bench.jobs.image("dream")
-        assert [state for _, _, state in bench.jobs.states] == [RENDERING, STORED, COMPLETED]
+        assert [state for _, _, state in bench.jobs.states] == [RENDERING, NAMED, COMPLETED]
         assert (image.width, image.height, image.animated, image.placeholder) == (4000, 3000, False, "data:")
         assert list(image.variants) == ["320", "1024", "2048"]
         assert image.original is not None
@@ -141,7 +142,7 @@ async def test_the_dream_names_every_file_before_it_is_stored(bench: Bench) -> N
     bench.upload("dream")
 
     def named(key: str) -> None:
-        assert bench.state("dream") is STORED
+        assert bench.state("dream") is NAMED
         assert key in bench.jobs.image("dream").keys
 
     bench.files.before_put = named
@@ -262,7 +263,7 @@ async def test_one_worker_stores_8_at_once(bench: Bench) -> None:
         bench.upload(f"dream {number}")
     async with bench.running():
         await asyncio.sleep(50)
-        assert [bench.state(f"dream {number}") for number in range(12)].count(STORED) == 9
+        assert [bench.state(f"dream {number}") for number in range(12)].count(NAMED) == 9
         bench.drain = 0.0
 
 
@@ -558,7 +559,7 @@ async def test_files_that_are_shared_survive_the_deletion_of_the_second_image(be
         await soon(lambda: bench.all_are(COMPLETED))
         bench.jobs.seconds["complete"] = 1.0
         bench.upload("second", "ada", an_image(1, sha256="same"))
-        await soon(lambda: bench.state("second") is STORED)
+        await soon(lambda: bench.state("second") is NAMED)
         del bench.jobs.dreams["second"]
         await asyncio.sleep(3)
         assert len(bench.files.contents) == 3
@@ -590,7 +591,7 @@ async def test_an_image_deleted_while_it_is_stored_leaves_no_file(
     bench.files.errors["delete"] = [AWAY]
     bench.upload("dream")
     async with bench.running():
-        await soon(lambda: bench.state("dream") is STORED)
+        await soon(lambda: bench.state("dream") is NAMED)
         del bench.jobs.dreams["dream"]
         await soon(lambda: len(bench.files.contents) == 3)
         await soon(lambda: not bench.files.contents)
@@ -697,7 +698,7 @@ async def test_a_stop_hands_back_what_takes_too_long(wide: Bench) -> None:
     wide.files.seconds["put"] = 100.0
     wide.upload("stored", "ada")
     async with wide.running():
-        await soon(lambda: wide.state("stored") is STORED)
+        await soon(lambda: wide.state("stored") is NAMED)
         wide.workers.seconds = 100.0
         wide.upload("rendered", "bob")
         await soon(lambda: wide.state("rendered") is RENDERING)
