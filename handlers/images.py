@@ -102,8 +102,8 @@ class OriginalHandler(ApiHandler):
         _, image = await _own_image(self.dreams, self.caller.user, dream_id, image_id)
         pieces = self._pieces(image)
         first = await anext(pieces, b"")  # a missing file must become a 404 before the headers are sent
-        extension = formats.EXTENSIONS[image.format]
-        self.set_header("Content-Type", formats.MEDIA_TYPES[image.format])
+        extension = formats.EXTENSIONS.get(image.format, "bin")
+        self.set_header("Content-Type", formats.MEDIA_TYPES.get(image.format, "application/octet-stream"))
         self.set_header("Content-Length", image.bytes)
         self.set_header("Content-Disposition", f'attachment; filename="dream-{dream_id}-{image_id}.{extension}"')
         self.write(first)

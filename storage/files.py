@@ -1,6 +1,6 @@
-"""Where pictures are kept once they are rendered: one small interface, and what stands behind it.
+"""The interface of a file storage, and all storages behind it as one.
 
-It must not know dreams: whoever puts a file keeps its key, and the key says in which storage the file is.
+It must not know dreams. Whoever puts a file keeps its key, and the key says in which storage the file is.
 """
 
 import re
@@ -13,57 +13,56 @@ CHUNK = 256 * 1024  # bytes of a file that are read at once
 KEY = re.compile(r"[a-z0-9][a-z0-9_-]*(/[a-z0-9_-]+)*(\.[a-z0-9]+)?")
 NO_FILE = "There is no such file."
 
-# What the keys of each storage begin with. Those on disk have no mark: they were there first.
+# The prefix of each storage's keys. Keys on local disk have none, because they were there first.
 MARKS = {"local": "", "oss": "oss/"}
 
 
 class Files(Protocol):
     """Files under keys. A key is unguessable, made of [a-z0-9/._-], and never begins with a slash.
 
-    A file whose name begins with `original` is nobody's to see but its owner's: no address of it is given out.
-    A storage that does not answer raises `storage.errors.Unavailable`; a full one, `storage.errors.NoSpace`.
+    A file whose name begins with `original` is private: its owner alone may read it, and it has no URL.
+    A storage that does not answer raises `storage.errors.Unavailable`, a full one `storage.errors.NoSpace`.
     """
 
     async def put(self, key: str, path: Path, content_type: str) -> None:
-        """Store the file at `path`, which nobody may write to any more. When this returns it is durable; before,
-        nobody sees a part of it.
+        """Store the file at `path`, which must not change any more. It is durable when this returns.
 
-        Putting the same key again replaces it in one step. `path` may be removed afterwards.
+        Readers see the whole file or none. A second put of the same key replaces the file in one step. The caller may
+        remove `path` afterwards.
         """
 
     def url(self, key: str) -> str:
-        """An address that reads the file for a while (a day at least, unless set otherwise); without scheme and host
-        when this server serves it.
+        """A URL of the file that is valid for a day at least, unless the settings say otherwise.
 
-        The same for a while, so that browsers cache the picture.
+        It has no scheme and host when this server serves the file. It stays the same for a while, so that browsers
+        cache the picture.
         """
 
     async def delete(self, keys: Iterable[str]) -> None:
-        """Remove the files, and what puts that were cut short left of them; a key that is not there is as good as
-        removed."""
+        """Remove the files, and what interrupted puts left of them. A key without a file is no error."""
 
     def open(self, key: str) -> AsyncIterator[bytes]:
-        """The file's bytes, in pieces; raises `storage.errors.NotFound` at the first when there is none."""
+        """The file's bytes, in pieces. The first step raises `storage.errors.NotFound` when there is no file."""
 
     async def check(self) -> None:
-        """Can it take and give files now? Raises what `put` would."""
+        """Write and read a few bytes. Raises what `put` would."""
 
     def scan(self) -> AsyncIterator[tuple[str, float]]:
-        """Every key with the time (Unix s) at which it was put, also of puts that were cut short; in no order."""
+        """Every key with the time (Unix s) of its put, in no order; interrupted puts included."""
 
 
 class StoredFiles:
-    """The files of every storage that is set up, as one. New ones go to the storage of the settings."""
+    """The files of every storage that is set up, as one. New files go to the storage of the settings."""
 
     def __init__(self, stores: dict[str, Files], *, new: str, life: float = 0.0, origins: tuple[str, ...] = ()) -> None:
-        """`life`: seconds for which an address may be in use; `origins`: hosts other than ours in addresses."""
+        """`life`: the longest time (s) that a URL is valid. `origins`: origins of URLs, other than this server's."""
         self.stores = stores
         self.life = life
         self.origins = origins
         self._new = new
 
     def new_folder(self, store: str = "") -> str:
-        """What the keys of one image's files begin with: unguessable, and never given twice."""
+        """A new prefix for the keys of one image's files: unguessable, and never returned twice."""
         return MARKS[store or self._new] + secrets.token_hex(16)
 
     def store_of(self, key: str) -> str:
@@ -90,7 +89,7 @@ class StoredFiles:
         return store.open(inside)
 
     async def check(self) -> None:
-        """Of the storage for new files: the others' being away keeps nobody from uploading."""
+        """Check the storage for new files; uploads do not need the others."""
         await self.stores[self._new].check()
 
     async def scan(self) -> AsyncIterator[tuple[str, float]]:

@@ -1,6 +1,6 @@
-"""Files on local disk, under signed addresses.
+"""Files on local disk, at signed URLs.
 
-The one module that knows where on the disk a key lies; it must not know dreams or HTTP.
+No other module knows the path of a key. This one must not know dreams or HTTP.
 """
 
 import asyncio
@@ -31,8 +31,8 @@ DAY = 86_400
 class LocalFiles:
     """`storage.files.Files` below one folder.
 
-    An address carries when it ends and an HMAC-SHA256 over that and the key. The end is rounded up to a whole day
-    and lies one to two days ahead: every address given out on one day is the same.
+    A URL has the time of its end, and an HMAC-SHA256 over that and the key. The end is rounded up to a whole day and
+    lies one to two days ahead, so that all URLs of a file that are made on one day are the same.
     """
 
     def __init__(self, folder: Path, *, secret: bytes, clock: Callable[[], float] = time.time) -> None:
@@ -64,7 +64,7 @@ class LocalFiles:
             yield chunk
 
     async def read(self, key: str, start: int, length: int | None) -> AsyncIterator[bytes]:
-        """`length` bytes (None: all) from `start`, in pieces."""
+        """`length` bytes (None: all) from byte `start`, in pieces. The first step raises `NotFound`."""
         try:
             async with aiofiles.open(self.path(key), "rb") as file:
                 await file.seek(start)
@@ -75,7 +75,7 @@ class LocalFiles:
             raise NotFound(NO_FILE) if error.errno in ABSENT else to_storage_error(error) from error
 
     async def check(self) -> None:
-        """Writes, reads back and removes a few bytes."""
+        """Write, read and remove a few bytes."""
         try:
             await asyncio.to_thread(self._check)
         except OSError as error:
@@ -89,10 +89,10 @@ class LocalFiles:
         except OSError as error:
             raise to_storage_error(error) from error
 
-    # ---- for the handler that serves the addresses
+    # ---- for the handler that serves the URLs
 
     def allows(self, key: str, ends: str, signature: str) -> bool:
-        """Is this the signature that `url` gave for this key, and has it not ended?"""
+        """Is this the signature of `url` for the key, and is it still valid?"""
         if KEY.fullmatch(key) is None or not (ends.isascii() and ends.isdecimal() and len(ends) < 12):
             return False
         genuine = signature.isascii() and hmac.compare_digest(signature, self._signature(key, ends))
@@ -119,7 +119,7 @@ class LocalFiles:
         return base64.urlsafe_b64encode(digest[:18]).decode()  # 144 bits
 
     def _put_all(self, files: Iterable[tuple[Path, Path]]) -> dict[tuple[Path, Path], OSError | None]:
-        """Target and source of each; one that fails does not hold up the others. Their folders are synced once."""
+        """Put (target, source) pairs; one that fails does not stop the others. Each folder is synced once."""
         results: dict[tuple[Path, Path], OSError | None] = {}
         folders: set[Path] = set()
         for target, source in files:
@@ -128,7 +128,7 @@ class LocalFiles:
                     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._put(target, source)
                 results[target, source] = None
-                # All of them: another thread may have just made one, and not have synced it yet.
+                # All parents: another thread may have made one just now and not synced it yet.
                 folders.update(folder for folder in target.parents if folder.is_relative_to(self._folder))
             except OSError as error:
                 results[target, source] = error
@@ -141,18 +141,18 @@ class LocalFiles:
 
     def _put(self, target: Path, source: Path) -> None:
         with suppress(OSError):
-            # The bytes are there already, when the source is on the same disk, and whole once they have this name.
+            # On the same disk a link is enough: the bytes are there already.
             sync(source)
             os.link(source, target)
             return
-        # No key begins with a dot, so nobody can ask for the file before it has its own name.
-        beside = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+        # No key begins with a dot, so no request finds the file before it has its own name.
+        part = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
         try:
-            shutil.copyfile(source, beside)
-            sync(beside)
-            os.rename(beside, target)
+            shutil.copyfile(source, part)
+            sync(part)
+            os.rename(part, target)
         except BaseException:
-            beside.unlink(missing_ok=True)
+            part.unlink(missing_ok=True)
             raise
 
     def _delete(self, paths: list[Path]) -> None:
@@ -162,31 +162,31 @@ class LocalFiles:
             except OSError as error:
                 if error.errno not in ABSENT:
                     raise
-            with suppress(FileNotFoundError, NotADirectoryError):  # the folder went with its last file
+            with suppress(FileNotFoundError, NotADirectoryError):  # the folder was removed with its last file
                 for name in os.listdir(path.parent):
-                    if name.startswith(f".{path.name}."):  # left by a put that a crash cut short
+                    if name.startswith(f".{path.name}."):  # left by a put that a crash interrupted
                         path.with_name(name).unlink(missing_ok=True)
         for folder in {path.parent for path in paths}:
-            # Whoever deleted a picture must not see it again after a power cut.
+            # A deleted picture must not come back after a power cut.
             with suppress(FileNotFoundError, NotADirectoryError):
                 sync(folder)
             if folder != self._folder:
-                with suppress(OSError):  # not empty, or gone already
+                with suppress(OSError):  # not empty, or removed already
                     folder.rmdir()
 
     def _folders(self) -> list[Path]:
-        """The folder and all below it."""
+        """The folder and all folders below it."""
 
         def failed(error: OSError) -> None:
-            if not isinstance(error, FileNotFoundError):  # its last picture was just deleted
+            if not isinstance(error, FileNotFoundError):  # the folder was removed with its last file
                 raise error
 
         return [Path(name) for name, _, _ in os.walk(self._folder, onerror=failed)]
 
     def _found(self, folder: Path) -> Iterable[tuple[str, float]]:
-        """The keys right in it; the parts of a file that a crash cut short count as that file."""
+        """The keys in one folder, with the times of their puts; a part that a crash left counts as its file."""
         found = []
-        with suppress(FileNotFoundError):  # the last picture in it was just deleted
+        with suppress(FileNotFoundError):  # the folder was removed with its last file
             for path in folder.iterdir():
                 name = path.name[1:].rpartition(".")[0] if path.name.startswith(".") else path.name
                 with suppress(FileNotFoundError):
@@ -200,6 +200,6 @@ class LocalFiles:
         try:
             probe.write_bytes(b"dream")
             if probe.read_bytes() != b"dream":
-                raise OSError(errno.EIO, "what was written is not what is read")
+                raise OSError(errno.EIO, "the disk returns other bytes than were written")
         finally:
             probe.unlink(missing_ok=True)

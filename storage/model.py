@@ -1,19 +1,19 @@
-"""What Dreamlog keeps: users, dreams, images, and the states an image goes through.
+"""What Dreamlog keeps: users, dreams, images, and the states that an image goes through.
 
 Pure: it must not know MongoDB, Tornado or the file system; the time is always a parameter.
 
-An image's life, each arrow one atomic update of its dream's document (`storage/dreams.py`):
+The life of an image; each arrow is one atomic update of its dream's document (`storage/jobs.py`):
 
     queued ──claim──> rendering ──store──> storing ──complete──> completed
       ^                   │                   │
-      ├──────release──────┴───────────────────┤      what can pass: crash, time-out, memory, storage; `attempt` grows.
-      │                   │                   │      Or handed back by a server that stops: that is no new attempt
-      │                   ├────────fail───────┘      what can't, or the last try
+      ├──────release──────┴───────────────────┤      another try can help (crash, time-out, memory, storage): `attempt`
+      │                   │                   │      grows; or the server stops: the same attempt again
+      │                   ├────────fail───────┘      another try cannot help, or this was the last
       │                   v
-      └──────retry──── failed                        only when someone asks; `attempt` grows
+      └──────retry──── failed                        only when a person asks; `attempt` grows
 
-From outside the first three are `processing`. State, attempt and lease together name one piece of work: what reports
-back under another one comes too late and changes nothing.
+Clients see the first three as `processing`. State, attempt and lease together identify one piece of work: a report on
+another one comes too late and changes nothing.
 """
 
 import unicodedata
@@ -24,18 +24,18 @@ from typing import Any, Self
 
 
 class State(StrEnum):
-    """Where an image is, inside the server."""
+    """The state of an image inside the server."""
 
-    QUEUED = "queued"  # waits for a worker; its upload is durable
+    QUEUED = "queued"  # waits for a worker; the upload is durable
     RENDERING = "rendering"  # a worker has it, under a lease
-    STORING = "storing"  # its variants are named in the dream and on their way to the file storage, under a lease
+    STORING = "storing"  # the dream names its variants, which are on their way to the file storage; under a lease
     COMPLETED = "completed"  # every file that the dream names is stored
-    FAILED = "failed"  # stays so until someone asks for a retry
+    FAILED = "failed"  # until a person asks for a retry
     UNKNOWN = "unknown"  # never written: stands for a state of a newer version, which only that version may change
 
 
 class Status(StrEnum):
-    """What clients see, of an image and of a dream."""
+    """The status of an image or a dream that clients see."""
 
     PROCESSING = "processing"
     COMPLETED = "completed"
@@ -56,10 +56,10 @@ MOVES: dict[str, tuple[frozenset[State], State]] = {
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LARGEST = "2048"  # the name of the largest variant that images are rendered in
-TRIES = 3  # of one piece of work, before it fails; a retry by a person gives as many again
+TRIES = 3  # of an image before it fails; a retry by a person gives as many again
 PAUSES = (timedelta(seconds=1), timedelta(seconds=8))  # after the first and the second failed try
 
-# code -> (the sentence people read, can trying again help). A closed list: clients may switch on the codes.
+# code -> (the sentence that people read, whether another try can help). Clients may switch on the codes.
 FAILURES: dict[str, tuple[str, bool]] = {
     "corrupt": ("The picture is damaged and cannot be read.", False),
     "too_many_pixels": ("The picture has too many pixels.", False),
@@ -74,7 +74,7 @@ FAILURES: dict[str, tuple[str, bool]] = {
 
 
 class IllegalMove(Exception):
-    """An image was asked to move where its state does not lead."""
+    """The table of moves has no such move from the image's state."""
 
 
 def _state(text: str | None) -> State:
@@ -85,7 +85,7 @@ def _state(text: str | None) -> State:
 
 
 def move(verb: str, state: State) -> State:
-    """The state that `verb` leads to from `state`; raises `IllegalMove` where there is no such way."""
+    """The state that `verb` leads to from `state`. Raises `IllegalMove` when the table has no such move."""
     origins, target = MOVES[verb]
     if state not in origins:
         raise IllegalMove(f"{verb} from {state}")
@@ -118,14 +118,14 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class StagedUpload:
-    """An upload that lies durable in staging, before and while it is processed."""
+    """An upload that is durable in staging, until its image is completed."""
 
-    staged: str  # its name in staging
+    staged: str  # the name of its file in staging
     sha256: str
     bytes: int
-    format: str  # by its first bytes, as `processing.formats` names it
+    format: str  # by its first bytes, under its name in `processing.formats`
     position: int
-    width: int | None = None  # upright, as its header says; unknown where it does not
+    width: int | None = None  # upright, from its header; None when the header does not say
     height: int | None = None
 
 
@@ -134,19 +134,19 @@ class Image:
     """One picture of a dream."""
 
     id: int
-    position: int  # code points of the dream's content before it
+    position: int  # code points of the dream's content before the image
     state: State
-    attempt: int  # 1 at first; every further try adds 1
-    tries_left: int  # failed tries after which it fails for good
+    attempt: int  # from 1; every further try adds 1
+    tries_left: int  # failed tries that are left before it fails for good
     staged: str | None  # name of the upload in staging, until it is completed
     original: str | None  # key of the untouched upload in the file storage, once completed
     sha256: str
     bytes: int  # of the upload
     format: str
-    recipe: str | None  # what made the variants: equal uploads with equal recipes have equal variants
-    folder: str | None  # what the keys of this image's files begin with; shared by equal uploads of one owner
-    variants: dict[str, Variant]  # name -> the file; named here before they are stored
-    width: int | None  # of the upright original; until it is rendered, as its header says
+    recipe: str | None  # the settings that rendered the variants; same bytes and settings, same variants
+    folder: str | None  # the prefix of the keys of its files; equal uploads of one owner share it
+    variants: dict[str, Variant]  # by name; the dream names them before they are stored
+    width: int | None  # of the upright original; from its header until it is rendered
     height: int | None
     animated: bool
     placeholder: str | None
@@ -172,12 +172,12 @@ class Image:
 
     @property
     def keys(self) -> list[str]:
-        """Every key in the file storage that this image names."""
+        """The keys of all files that this image names."""
         keys = {variant.key for variant in self.variants.values()}
         return sorted(keys | {self.original} if self.original else keys)
 
     def in_folder(self, folder: str) -> Self:
-        """The same image with its files below another folder, under the same names."""
+        """The same image, whose files have the same names in another folder."""
         return replace(
             self,
             folder=folder,
@@ -218,7 +218,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What a person says of a dream: the fields that a dream is made or changed with."""
+    """The fields of a dream that a person writes."""
 
     title: str = ""
     content: str = ""
@@ -236,7 +236,7 @@ class Dream:
     owner: str
     title: str
     content: str
-    dreamed_at: datetime  # aware, in the offset in which it was written
+    dreamed_at: datetime  # aware, with the offset in which it was written
     mood: str | None
     lucidity: int | None
     tags: tuple[str, ...]
@@ -244,12 +244,12 @@ class Dream:
     created_at: datetime
     updated_at: datetime
     images: tuple[Image, ...]  # by position, then id
-    deleted: bool  # gone for every reader; its files are on their way out
-    sweep: bool  # there are files that the janitor is to remove
+    deleted: bool  # gone for every reader; its files wait to be removed
+    sweep: bool  # files of it wait for the janitor
 
     @property
     def status(self) -> Status:
-        """Processing while any image is; failed when all of them failed; else completed."""
+        """Processing while any image is, failed when every image has failed, otherwise completed."""
         statuses = {image.status for image in self.images}
         if Status.PROCESSING in statuses:
             return Status.PROCESSING
@@ -257,7 +257,7 @@ class Dream:
 
     @property
     def waiting(self) -> bool:
-        """Is an image in line for a worker?"""
+        """Does an image wait for a worker?"""
         return any(image.state is State.QUEUED for image in self.images)
 
     def image(self, image_id: int) -> Image | None:
@@ -307,7 +307,7 @@ def same_name(username: str) -> str:
 
 
 def next_pause(image: Image, code: str) -> timedelta | None:
-    """After a try of `image` ended with `code`: the pause before the next try, None when it fails for good."""
+    """The pause before the next try after one that ended with `code`; None when the image fails for good."""
     _, retryable = FAILURES[code]
     if not retryable or image.tries_left <= 1:
         return None
@@ -315,10 +315,10 @@ def next_pause(image: Image, code: str) -> timedelta | None:
 
 
 def milliseconds(moment: datetime) -> datetime:
-    """`moment` as MongoDB keeps it: what is told of a write must equal what is read later."""
+    """`moment` in whole milliseconds, as MongoDB keeps it: what a write publishes must equal what is read later."""
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 def local_time(moment: datetime, utc_offset: int) -> datetime:
-    """`moment` as a clock `utc_offset` minutes east of UTC shows it."""
+    """`moment` with the offset of a clock `utc_offset` minutes east of UTC."""
     return moment.astimezone(timezone(timedelta(minutes=utc_offset)) if utc_offset else UTC)

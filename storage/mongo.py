@@ -1,6 +1,6 @@
-"""The connection to MongoDB: made, tried, and its failures turned into ours.
+"""The connection to MongoDB, and its errors as errors of the storage layer.
 
-It must not know what is kept in which collection.
+It must not know what the collections hold.
 """
 
 import asyncio
@@ -28,8 +28,8 @@ Database = AsyncIOMotorDatabase[Document]
 
 # With w=1 and no journal, `kill -9` of mongod lost hundreds of acknowledged writes; with both, none.
 DURABLE = WriteConcern("majority", j=True, wtimeout=10_000)
-SELECTION_TIMEOUT = 3_000  # ms to wait for a database that is away: longer than our own mongod needs to restart
-GLANCE = 0.25  # seconds
+SELECTION_TIMEOUT = 3_000  # ms to wait for a database that is down: longer than the embedded one takes to restart
+GLANCE = 0.25  # seconds to ask a database that is known to be down
 REFUSED = (13, 18)  # Unauthorized, AuthenticationFailed
 OUT_OF_DISK_SPACE = 14031  # error code of mongod
 
@@ -38,7 +38,7 @@ log = logging.getLogger("dreamlog.mongo")
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Around calls of the driver: a database that is away becomes `Unavailable`, a full disk `NoSpace`."""
+    """Around calls of the driver: a database that is down raises `Unavailable`, a full disk `NoSpace`."""
     try:
         yield
     except (ConnectionFailure, NotPrimaryError, WTimeoutError) as error:
@@ -49,14 +49,14 @@ def translate_errors() -> Iterator[None]:
         if error.code == OUT_OF_DISK_SPACE:
             raise NoSpace(NO_ROOM) from error
         if error.code in REFUSED:
-            # Without its cause, which names the user.
+            # Without the cause, which names the user.
             sentence = "The database refuses the name or the password in mongodb.uri."
             raise Unavailable(sentence, code="database_unavailable") from None
         raise
 
 
 class Mongo:
-    """A client and its database, for as long as it is entered."""
+    """A client and its database, open for as long as this is entered."""
 
     def __init__(self, uri: str, database: str) -> None:
         self._uri = uri
@@ -74,7 +74,7 @@ class Mongo:
                 maxPoolSize=32,
             )
         except (ConfigurationError, ValueError) as error:
-            # Without the driver's words, also as a cause: they quote pieces of the address, perhaps of its password.
+            # Without the driver's message, also as the cause: it quotes parts of the URI, perhaps of its password.
             raise Unavailable(f"mongodb.uri is not an address of MongoDB ({type(error).__name__}).") from None
         self.database: Database = self._client.get_database(self._name, write_concern=DURABLE)
         return self
@@ -83,7 +83,7 @@ class Mongo:
         self._client.close()
 
     async def try_out(self) -> str:
-        """Writes, reads and removes a document, durably; the version of MongoDB that did. Raises what others do."""
+        """Write, read and remove a document durably, and return MongoDB's version. Raises like every other call."""
         tried = self.database["checks"]
         with translate_errors():
             written = await tried.insert_one({})
@@ -93,7 +93,7 @@ class Mongo:
             return str((await self.database.command("buildInfo"))["version"])
 
     async def answers(self) -> bool:
-        """Can it take writes now? Known to be away, it is asked only for a moment, which also has it looked for."""
+        """Does the database take writes now? If it is known to be down, wait only `GLANCE` for it."""
         known = self._client.delegate.topology_description.has_writable_server()
         try:
             async with asyncio.timeout(None if known else GLANCE):

@@ -1,6 +1,6 @@
-"""Uploads on disk while and after they arrive, until their variants are stored.
+"""Uploads on disk, from their first byte until their variants are stored.
 
-It must not know what an image is, nor who asks.
+It must not know what an image is, or who uploads it.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from typing import BinaryIO, TypeVar
 
 import aiofiles
 
-from storage.disk import ABSENT, FULL, NO_ROOM, sync, to_storage_error
+from storage.disk import ABSENT, NO_ROOM, sync, to_storage_error
 from storage.errors import NoSpace, NotFound
 from storage.files import CHUNK
 
@@ -26,11 +26,11 @@ T = TypeVar("T")
 
 RESERVE = 64 * 1024 * 1024  # bytes of disk that uploads leave to the database and to the variants
 NO_UPLOAD = "The uploaded file is no longer there."
-WRITE_SIZE = 1024 * 1024  # bytes gathered before they are written, because each write is a hop to a thread
+WRITE_SIZE = 1024 * 1024  # bytes gathered before a write, because each write is a hop to a thread
 
 
 class Part:
-    """One upload on its way in: durable once `finish` has returned."""
+    """One upload while it arrives. It is durable once `finish` has returned."""
 
     def __init__(self, path: Path) -> None:
         self.name = path.name
@@ -42,7 +42,7 @@ class Part:
 
     @property
     def sha256(self) -> str:
-        """Of all bytes, after `finish`."""
+        """The digest (hex) of all bytes, after `finish`."""
         return self._hash.hexdigest()
 
     async def write(self, chunk: bytes) -> None:
@@ -52,11 +52,14 @@ class Part:
             await _in_thread(self._flush)
 
     async def finish(self, look: Callable[[BinaryIO], T]) -> T:
-        """The last byte has come. `look` reads the file, in the thread that makes it durable."""
+        """Make the upload durable after its last byte, and return what `look` found in the file.
+
+        `look` runs in the thread that syncs the file. Raises `NoSpace`, and what `look` raises.
+        """
         return await _in_thread(lambda: self._finish(look))
 
     def discard(self) -> None:
-        """Remove the file; not while `write` or `finish` is under way."""
+        """Remove the file. Must not run during `write` or `finish`."""
         if self._file is not None:
             self._file.close()
         self._path.unlink(missing_ok=True)
@@ -71,14 +74,14 @@ class Part:
             remaining = remaining[self._file.write(remaining) :]
 
     def _finish(self, look: Callable[[BinaryIO], T]) -> T:
-        # A small one is still here. Each call of the system is a chance to lose the interpreter to another thread.
+        # A small upload is still in memory: each system call avoided is one chance less to lose the GIL.
         whole = BytesIO(self._waiting) if self._file is None else None
         self._flush()
         assert self._file is not None
         with BufferedReader(self._file) as file:
             fsync(self._file.fileno())
             found = look(whole or file)
-        sync(self._path.parent)  # also the name must be durable
+        sync(self._path.parent)  # the name must be durable too
         return found
 
 
@@ -119,12 +122,12 @@ class Staging:
         self.path(name).unlink(missing_ok=True)
 
     async def sweep(self, needed: set[str], *, older_than: float) -> int:
-        """Remove what is not `needed` and was last written `older_than` seconds ago or more; how many there were."""
+        """Remove the files that are not `needed` and at least `older_than` seconds old, and return their number."""
 
         def sweep() -> int:
             before, removed = time.time() - older_than, 0
             for path in self._folder.iterdir():
-                with suppress(FileNotFoundError):  # discarded in this moment
+                with suppress(FileNotFoundError):  # an upload was discarded meanwhile
                     if path.name not in needed and path.stat().st_mtime <= before:
                         path.unlink()
                         removed += 1
@@ -137,6 +140,4 @@ async def _in_thread(step: Callable[[], T]) -> T:
     try:
         return await asyncio.to_thread(step)
     except OSError as error:
-        if error.errno in FULL:
-            raise NoSpace(NO_ROOM) from error
-        raise
+        raise to_storage_error(error) from error

@@ -1,12 +1,12 @@
 """Accounts, and the sessions in which their owners are signed in.
 
-It must not know how passwords are hashed or tokens are signed.
+It must not know how passwords are hashed, or how tokens are signed.
 
-The document of a session is a family of refresh tokens, of which only the newest is good:
-  user         whose it is
+The document of a session is a family of refresh tokens, of which only the newest is valid:
+  user         the account that is signed in
   number       of the newest refresh token; the first has 1
   expires_at   when MongoDB removes the document
-  revoked_at   since when it is signed out; null while it is not
+  revoked_at   the time of the sign-out; null before
 """
 
 from collections.abc import Callable
@@ -55,7 +55,7 @@ class Users:
         return _user(document)
 
     async def find(self, username: str) -> tuple[User, str] | None:
-        """The account of that name, however it is written, and its password's hash."""
+        """The account and its password's hash; every spelling of the name finds it."""
         with translate_errors():
             document = await self._users.find_one({"name": same_name(username)})
         return (_user(document), document["password_hash"]) if document else None
@@ -66,21 +66,21 @@ class Users:
         return _user(document) if document else None
 
     async def rehash(self, user: str, old: str, new: str) -> None:
-        """`new` replaces `old`, unless the password has changed since `old` was read."""
+        """Replace the hash `old` by `new`, unless the password has changed since `old` was read."""
         with translate_errors():
             await self._users.update_one(
                 {"_id": ObjectId(user), "password_hash": old}, {"$set": {"password_hash": new}}
             )
 
     async def delete(self, user: str) -> None:
-        """Only the account: `revoke_all` ends its sessions, and `recently_revoked` must still find them."""
+        """Delete the account but not its sessions: `revoke_all` ends them, and `recently_revoked` must find them."""
         with translate_errors():
             await self._users.delete_one({"_id": ObjectId(user)})
 
     # ---- sessions
 
     async def begin_session(self, user: str, expires_at: datetime) -> str:
-        """A new session, whose newest refresh token is number 1."""
+        """Begin a session, whose newest refresh token is number 1, and return its id."""
         document: Document = {
             "_id": ObjectId(),
             "user": ObjectId(user),
@@ -93,11 +93,11 @@ class Users:
         return str(document["_id"])
 
     async def rotate(self, session: str, number: int, expires_at: datetime) -> bool:
-        """The next number becomes the newest, and the session lasts until `expires_at`: if `number` is the newest.
+        """If `number` is the newest, the next number becomes it, and the session lasts until `expires_at`.
 
-        If it is not, someone has a copy of a token that was used already, and nobody can tell the owner from the
-        thief: the session is revoked (RFC 9700, 4.14.2). One update does either, so that of two who come with the same
-        token one finds it used.
+        Otherwise the token was used before, so there is a copy of it, and the server cannot tell the owner from the
+        thief: it revokes the session (RFC 9700, 4.14.2) and returns False. One update does either, so of two requests
+        with the same token, one finds it used.
         """
         newest = {"$eq": ["$number", number]}
         move = {
@@ -117,12 +117,12 @@ class Users:
         await self._revoke({"_id": ObjectId(session)})
 
     async def revoke_all(self, user: str) -> list[str]:
-        """Ends every session of `user`, and tells which they are."""
+        """End every session of the account, and return the ids of all that it had."""
         await self._revoke({"user": ObjectId(user)})
         return await self._ids({"user": ObjectId(user)})
 
     async def recently_revoked(self, since: datetime) -> list[str]:
-        """Sessions that were revoked after `since`: their access tokens may not have run out yet."""
+        """The ids of sessions revoked since `since`: their access tokens may still be valid by their own time."""
         return await self._ids({"revoked_at": {"$gte": since}})
 
     # ---- inside
@@ -136,7 +136,7 @@ class Users:
             return [str(each["_id"]) async for each in self._sessions.find(match, {"_id": True})]
 
     def _now(self) -> datetime:
-        """The time as MongoDB keeps it, in whole milliseconds: what is returned equals what is read later."""
+        """The time in whole milliseconds, as MongoDB keeps it."""
         now = self._clock()
         return now.replace(microsecond=now.microsecond // 1000 * 1000)
 

@@ -193,6 +193,12 @@ def test_only_storage_knows_the_database() -> None:
     }
 
 
+def test_only_one_module_updates_dreams() -> None:
+    """So no change of a dream misses its lock, its revision, its `last` or its listeners."""
+    calls = re.compile(r"_dreams\.(?:insert|update|replace|find_one_and|bulk_write)\w*\(")
+    assert [module for module in modules() if calls.search((ROOT / module).read_text("utf-8"))] == ["storage/writes.py"]
+
+
 def test_only_one_storage_knows_oss() -> None:
     """Whoever stores on disk loads nothing of it."""
     knows = {module for module in modules() if roots(module) & {"oss2", "requests"}}

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+from bson import ObjectId
 
+from storage.mongo import Mongo
 from tests import photos
 from tests.client import Api, Server, Socket, settings, until
 
@@ -122,3 +124,41 @@ async def test_a_page_of_an_allowed_origin_may_call(data: Path, mongodb_uri: str
         wrong = await api.call("POST", "/api/auth/register", {"username": ""}, headers=page)
         assert wrong.code == 422
         assert wrong.headers["Access-Control-Allow-Origin"] == "https://app.example.org"
+
+
+@pytest.mark.gen_test
+async def test_documents_of_another_version_are_shown(data: Path, mongodb_uri: str) -> None:
+    """Fields that are missing, states and codes that are unknown: the list answers 200, and so does each dream."""
+    async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
+        await api.sign_up()
+        made = [await api.dream(photos.small_jpeg(number), photos.small_jpeg(9 + number)) for number in range(4)]
+        whole = [await api.finished(dream["id"]) for dream in made]
+        ids = [ObjectId(dream["id"]) for dream in whole]
+        async with Mongo(mongodb_uri, data.parent.name) as mongo:
+            dreams = mongo.database["dreams"]
+            odd = {"images.0.state": "archived", "images.0.new": {"a": 1}, "new": [1]}
+            await dreams.update_one({"_id": ids[0]}, {"$set": odd})
+            failed = {"images.0.state": "failed", "images.0.error": "eaten_by_moths"}
+            await dreams.update_one({"_id": ids[1]}, {"$set": failed})
+            fields = ("title", "tags", "mood", "utc_offset", "updated_at", "images.0.attempt", "images.0.format")
+            await dreams.update_one({"_id": ids[2]}, {"$unset": dict.fromkeys(fields, "")})
+            await dreams.update_one({"_id": ids[3]}, {"$unset": {"images.0.variants.2048": ""}})
+        shown = {dream["id"]: dream for dream in (await api.json("GET", "/api/dreams"))["items"]}
+        assert len(shown) == 4
+        for dream in whole:
+            assert await api.get(dream["id"]) == shown[dream["id"]]
+        archived, moths, old, smaller = (shown[dream["id"]] for dream in whole)
+        assert (archived["status"], archived["images"][0]["status"]) == ("processing", "processing")
+        assert archived["images"][1] == whole[0]["images"][1]
+        assert moths["images"][0]["error"]["code"] == "crashed"
+        assert "Something went wrong" in moths["images"][0]["error"]["message"]
+        assert (old["title"], old["tags"], old["mood"], old["images"]) == ("", [], None, whole[2]["images"])
+        assert smaller["images"][0]["url"] == smaller["images"][0]["variants"]["1024"]["url"]
+        async with Socket.of(api, archived["id"]) as socket:
+            await socket.message("image_update", status="processing")
+        async with Socket.of(api, smaller["id"]) as socket:
+            update = await socket.message("image_update", status="completed")
+            assert len(update["images"]) == 2
+        await api.json("POST", f"/api/dreams/{archived['id']}/images/1/retry", status=409)
+        changed = await api.json("PATCH", f"/api/dreams/{archived['id']}", {"content": "x"})
+        assert changed["revision"] == archived["revision"] + 1

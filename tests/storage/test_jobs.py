@@ -27,6 +27,7 @@ from tests.storage.conftest import (
     a_round,
     claimed,
     completed,
+    document,
     failed,
     made,
     profiled,
@@ -411,11 +412,13 @@ async def test_a_pause_of_one_holds_up_no_other(dreams: Dreams, jobs: Jobs) -> N
 
 @pytest.mark.gen_test
 async def test_a_clock_that_jumps_back_leaves_no_image_waiting(dreams: Dreams, jobs: Jobs, clock: Clock) -> None:
-    """A pause that now seems to last an hour is none of ours."""
+    """A pause that now seems to last longer than any pause of ours counts as over; a shorter one does not."""
     await made(dreams)
     await jobs.fail(await claimed(jobs), "crashed")
     assert max(PAUSES) < MAX_PAUSE
-    clock.now -= timedelta(hours=1)
+    clock.now -= MAX_PAUSE - PAUSES[0]
+    assert await jobs.claim(ADA, HERE) is None
+    clock.now -= timedelta(milliseconds=1)
     assert (await claimed(jobs)).image.attempt == 2
 
 
@@ -556,6 +559,21 @@ async def test_a_lease_that_runs_out_is_anyones_to_take_back(dreams: Dreams, job
 
 
 @pytest.mark.gen_test
+async def test_of_one_dream_only_the_leases_that_ran_out_are_taken_back(
+    dreams: Dreams, jobs: Jobs, clock: Clock
+) -> None:
+    """A lease that ends in this very millisecond is still valid."""
+    await made(dreams, 2)
+    await claimed(jobs)
+    clock.now += SECOND
+    await claimed(jobs)
+    clock.now += LEASE
+    assert [job.image.id for job in await jobs.expired()] == [1]
+    clock.now += timedelta(milliseconds=1)
+    assert [job.image.id for job in await jobs.expired()] == [1, 2]
+
+
+@pytest.mark.gen_test
 async def test_a_start_takes_back_although_the_clock_jumped_back(dreams: Dreams, jobs: Jobs, clock: Clock) -> None:
     """The leases of the earlier run then seem to last for an hour."""
     await made(dreams)
@@ -666,3 +684,27 @@ async def test_an_absent_database_is_unavailable(told: Told, monkeypatch: pytest
         )
     assert {type(result) for result in results} == {Unavailable}
     assert told == []
+
+
+# ---- documents of other versions
+
+
+@pytest.mark.gen_test
+async def test_an_image_in_an_unknown_state_is_no_work(
+    dreams: Dreams, jobs: Jobs, database: Database, clock: Clock, told: Told
+) -> None:
+    """It is never claimed, taken back or moved; the images next to it are worked on."""
+    dream = await made(dreams, 2)
+    job = await claimed(jobs)
+    odd = {"images.0.state": "archived", "images.0.lease_until": datetime(2000, 1, 1, tzinfo=UTC)}
+    await database["dreams"].update_one({"_id": ObjectId(dream.id)}, {"$set": odd})
+    await nothing_comes_of(jobs, job, told, database)
+    before = (await document(database, dream))["images"][0]
+    assert await jobs.expired(HERE) == []
+    assert (await completed(jobs)).image.id == 2
+    assert await jobs.claim(ADA, HERE) is None
+    found = await dreams.get(ADA, dream.id)
+    assert (found.images[0].state, found.status) == (State.UNKNOWN, Status.PROCESSING)
+    with pytest.raises(IllegalMove):
+        await jobs.retry(found, found.images[0])
+    assert (await document(database, dream))["images"][0] == before
