@@ -42,6 +42,7 @@ from storage.dreams import Dreams
 from storage.errors import Error, Refused
 from storage.files import MARKS, StoredFiles
 from storage.jobs import Jobs
+from storage.migrations import migrate
 from storage.model import Dream, Image
 from storage.references import References
 from storage.resources import local_files, open_database, open_files
@@ -77,7 +78,7 @@ class Drain:
 
 
 @asynccontextmanager
-async def serving(settings: Config, drain: Drain) -> AsyncIterator[str]:
+async def serving(settings: Config, drain: Drain, *, backup: bool = True) -> AsyncIterator[str]:
     """Run the whole server until the block ends; yields its URL once it accepts requests.
 
     A stop leaves the stack in reverse: HTTP first, then pipeline, workers, files and database.
@@ -86,6 +87,7 @@ async def serving(settings: Config, drain: Drain) -> AsyncIterator[str]:
         stores = ("local", "oss") if settings.storage.has_oss else ("local",)
         data_folder = stack.enter_context(DataFolder(settings, stores=stores))
         mongo = await stack.enter_async_context(open_database(settings, data_folder))
+        await migrate(mongo.database, settings.data / "backups" if backup else None)
         files = await stack.enter_async_context(open_files(settings, data_folder))
         await probe_storage(files)
         staging = Staging(settings.data / "staging")
@@ -257,7 +259,7 @@ def log_request(handler: RequestHandler) -> None:
     logging.getLogger("dreamlog.http").info(" ".join(filter(None, details)))
 
 
-async def run(settings: Config) -> None:
+async def run(settings: Config, *, backup: bool = True) -> None:
     """Serve until SIGTERM or SIGINT; a second one ends the process at once."""
     loop = asyncio.get_running_loop()
     drain, stop = Drain(settings.server.drain_timeout), asyncio.Event()
@@ -275,7 +277,7 @@ async def run(settings: Config) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     try:
-        async with serving(settings, drain) as address:
+        async with serving(settings, drain, backup=backup) as address:
             serves = True
             collect_seldom()
             log.info("data in %s", settings.data)
@@ -300,12 +302,13 @@ def cli() -> None:
 @click.option("--host", help="Address to listen on [server.host].")
 @click.option("--port", type=int, help="Port to listen on [server.port].")
 @data_option
-def run_command(file: Path | None, host: str | None, port: int | None, data: str | None) -> None:
+@click.option("--backup/--no-backup", default=True, help="Copy the texts before an upgrade changes them [--backup].")
+def run_command(file: Path | None, host: str | None, port: int | None, data: str | None, backup: bool) -> None:
     """Serve until SIGTERM or Ctrl-C."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     return_large_buffers()
     with cli_errors():
-        asyncio.run(run(config.load(file, server__host=host, server__port=port, data=data)))
+        asyncio.run(run(config.load(file, server__host=host, server__port=port, data=data), backup=backup))
 
 
 for command in (check_command, move_command, orphans_command):

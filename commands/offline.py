@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from config import Config
 from storage.data_folder import DataFolder
 from storage.files import StoredFiles
+from storage.migrations import refuse_older
 from storage.references import References
 from storage.resources import open_database, open_files
 from storage.writes import Writes
@@ -26,11 +27,12 @@ class Offline:
 async def offline(settings: Config) -> AsyncIterator[Offline]:
     """Open database and files, whether or not a server runs on the same data folder.
 
-    A running server does not notice what a command changes, and its listeners get no update. Raises what opening the
-    data folder, the database or a storage raises.
+    A running server does not notice what a command changes, and its listeners get no update. Raises Incompatible for
+    data that waits for a migration, and what opening the data folder, the database or a storage raises.
     """
     with DataFolder(settings, allow_running=True) as data_folder:
         async with open_database(settings, data_folder) as mongo, open_files(settings, data_folder) as files:
+            await refuse_older(mongo.database)
             references = References(mongo.database, writes=Writes(mongo.database, changed=lambda *_: None))
             await references.indexes()
             yield Offline(data_folder, references, files)

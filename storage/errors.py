@@ -4,6 +4,7 @@ Error
 ├── NotFound      no such thing, or not the caller's: the two look alike
 ├── Conflict      the thing is not in a state that allows it, or the name is taken
 ├── NoSpace       the disk is full
+├── Incompatible  another version of Dreamlog must open the data first
 └── Unavailable   the database or the file storage does not answer; trying again later can help
     └── Refused   it answers, and refuses us: trying again helps once somebody has changed a setting
 
@@ -41,6 +42,12 @@ class NoSpace(Error):
     """No room on disk."""
 
     code = "no_room"
+
+
+class Incompatible(Error):
+    """Another version of Dreamlog wrote the data, and this one must not work on it."""
+
+    code = "incompatible"
 
 
 class Unavailable(Error):

@@ -10,13 +10,17 @@ from config import Config
 from storage.data_folder import DataFolder
 from storage.files import StoredFiles
 from storage.local import DAY, LocalFiles
+from storage.migrations import refuse_newer
 from storage.mongo import Mongo
 from storage.mongod import Mongod
 
 
 @asynccontextmanager
 async def open_database(settings: Config, data_folder: DataFolder) -> AsyncIterator[Mongo]:
-    """The database of the settings, else the embedded one; a running server has the latter open already."""
+    """The database of the settings, else the embedded one; a running server has the latter open already.
+
+    Entering raises Incompatible for data of a newer version, and what entering `Mongod` and `Mongo` raises.
+    """
     async with AsyncExitStack() as stack:
         uri = settings.mongodb.uri.value
         if not uri:
@@ -24,7 +28,9 @@ async def open_database(settings: Config, data_folder: DataFolder) -> AsyncItera
             uri = mongod.uri
             if not data_folder.running_stores:
                 await stack.enter_async_context(mongod)
-        yield await stack.enter_async_context(Mongo(uri, settings.mongodb.database))
+        mongo = await stack.enter_async_context(Mongo(uri, settings.mongodb.database))
+        await refuse_newer(mongo.database)
+        yield mongo
 
 
 def local_files(settings: Config, data_folder: DataFolder) -> LocalFiles:

@@ -188,9 +188,8 @@ async def test_a_row_gives_its_handler_what_it_needs(row: URLSpec) -> None:
 def test_only_storage_knows_the_database() -> None:
     """And there only the modules whose business it is."""
     knows = {module for module in modules() if roots(module) & {"motor", "pymongo", "bson"}}
-    assert knows == {
-        f"storage/{name}.py" for name in ("mongo", "mongod", "writes", "dreams", "jobs", "references", "users")
-    }
+    names = ("mongo", "mongod", "writes", "dreams", "jobs", "references", "users", "snapshot")
+    assert knows == {f"storage/{name}.py" for name in names}
 
 
 def test_only_one_module_updates_dreams() -> None:
