@@ -2,6 +2,7 @@
 // Calls of the public API, signed in: JSON, and uploads that tell how far they are.
 
 import { Refused, Unreachable, session } from './session.js'
+import { language } from './words.js'
 
 // Milliseconds after which a connection is taken for dead: on a network that swallows everything, browsers themselves wait
 // for a quarter of an hour.
@@ -17,7 +18,7 @@ const STALLED = 180_000 // of an upload, without a byte taken: a slow network fi
 export async function call(method, path, { body, signal } = {}) {
   const response = await withToken(async (token) => {
     /** @type {Record<string, string>} */
-    const headers = { Authorization: `Bearer ${token}` }
+    const headers = { Authorization: `Bearer ${token}`, 'Accept-Language': language }
     if (body !== undefined) headers['Content-Type'] = 'application/json'
     const sent = body === undefined ? undefined : JSON.stringify(body)
     const silence = new AbortController()
@@ -51,6 +52,7 @@ export async function upload(path, form, { key, onProgress, signal }) {
         const request = new XMLHttpRequest() // fetch does not tell how much has gone out
         request.open('POST', path)
         request.setRequestHeader('Authorization', `Bearer ${token}`)
+        request.setRequestHeader('Accept-Language', language)
         request.setRequestHeader('Idempotency-Key', key)
         /** @type {ReturnType<typeof setTimeout> | undefined} */
         let timer

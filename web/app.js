@@ -1,10 +1,11 @@
 // @ts-check
-// The page: which view is shown, who may see it, and what all views share.
+// The application: chooses the view for the URL and the user, and offers what all views share.
 
 import { h, iconButton, isTyping, toast } from './dom.js'
 import { journal } from './journal.js'
 import { outbox } from './outbox.js'
 import { Refused, Unreachable, session } from './session.js'
+import { saveSetting, setting } from './settings.js'
 import * as store from './store.js'
 import { blocksOf } from './text.js'
 import { showAccount } from './views/account.js'
@@ -12,7 +13,7 @@ import { dreamView } from './views/dream.js'
 import { listView } from './views/list.js'
 import { signInView } from './views/sign_in.js'
 import { draftOf, writeView } from './views/write.js'
-import { recall, remember, speak, t, language } from './words.js'
+import { language, setLanguage, t } from './words.js'
 
 /** @typedef {import('./types').View} View */
 
@@ -21,31 +22,31 @@ const root = /** @type {HTMLElement} */ (document.getElementById('app'))
 export class App {
   /** @type {View | null} */
   #view = null
-  /** @type {{address: string, view: View, scroll: number} | null} the list, as it was left */
+  /** @type {{hash: string, view: View, scroll: number} | null} the list stays in memory while a dream is open */
   #list = null
 
   async start() {
-    speak(language)
-    this.paint(recall('theme') ?? '')
+    setLanguage(language)
+    this.setTheme(setting('theme') ?? '')
     addEventListener('hashchange', () => this.show())
     document.addEventListener('keydown', (event) => this.#onKey(event))
-    // A picture that is dropped beside the editor would take the page's place.
-    for (const type of ['dragover', 'drop']) document.addEventListener(type, keepPage)
-    session.addEventListener('user', () => this.#entered())
-    session.addEventListener('leaving', () => this.#forget())
-    session.addEventListener('out', () => this.#left())
+    // The browser would open a picture that is dropped outside the editor, in place of the page.
+    for (const type of ['dragover', 'drop']) document.addEventListener(type, rejectDrop)
+    session.addEventListener('user', () => this.#onUser())
+    session.addEventListener('leaving', () => this.#closeViews())
+    session.addEventListener('out', () => this.#onSignedOut())
     session.addEventListener('in', () => outbox.wake())
     try {
       await session.start()
     } catch {
-      return this.#cannot(t('no_storage'))
+      return this.#showError(t('no_storage'))
     }
     if (!session.user) this.show()
-    else if (!session.confirmed) await this.#entered()
-    worker()
+    else if (!session.confirmed) await this.#onUser()
+    registerServiceWorker()
   }
 
-  // ---- which view
+  // ---- views
 
   show() {
     this.#leave()
@@ -55,10 +56,10 @@ export class App {
     if (place === 'dream' && id) return this.#put(dreamView(id, this))
     if (place === 'edit' && id) return this.#put(writeView({ draftKey: '', dreamId: id }, this))
     if (place === 'write') return this.#put(writeView({ draftKey: id, dreamId: '' }, this))
-    const address = location.hash || '#/'
-    if (this.#list?.address === address) return this.#putBack(this.#list)
+    const hash = location.hash || '#/'
+    if (this.#list?.hash === hash) return this.#restore(this.#list)
     this.#list?.view.close()
-    this.#list = { address, view: listView(new URLSearchParams(query), this), scroll: 0 }
+    this.#list = { hash, view: listView(new URLSearchParams(query), this), scroll: 0 }
     return this.#put(this.#list.view)
   }
 
@@ -75,17 +76,17 @@ export class App {
   #put(view) {
     this.#view = view
     root.replaceChildren(...this.#frame(view))
-    this.titled(view)
+    this.updateTitle(view)
     scrollTo(0, 0)
-    // The keyboard, and who listens, begin at the new view.
+    // The keyboard and screen readers start at the new view.
     if (document.activeElement === document.body) view.element.focus({ preventScroll: true })
   }
 
   /** @param {{view: View, scroll: number}} list */
-  #putBack({ view, scroll }) {
+  #restore({ view, scroll }) {
     this.#put(view)
     scrollTo(0, scroll)
-    view.back?.()
+    view.resume?.()
   }
 
   /** @param {View} view */
@@ -94,14 +95,14 @@ export class App {
     const home = isList || !session.user
     const start = home
       ? h('a', { class: 'brand', href: '#/' }, t('name'))
-      : h('a', { class: 'brand', href: this.#list?.address ?? '#/', 'aria-label': t('journal') }, '‹ ', t('journal'))
+      : h('a', { class: 'brand', href: this.#list?.hash ?? '#/', 'aria-label': t('journal') }, '‹ ', t('journal'))
     return [
-      h('a', { class: 'skip', href: '#content', on: { click: skip } }, t('skip')),
+      h('a', { class: 'skip', href: '#content', on: { click: skipToContent } }, t('skip')),
       h(
         'header',
         { class: 'top' },
         h('nav', { 'aria-label': t('name') }, start),
-        iconButton('more', t('menu'), () => showAccount(this)),
+        iconButton('more', t('settings'), () => showAccount(this)),
       ),
       view.element,
     ]
@@ -116,97 +117,98 @@ export class App {
       const field = /** @type {HTMLElement | null} */ (document.querySelector('input[type=search]'))
       if (field) field.focus()
       else return
-    } else if (event.key === 'Escape' && location.hash.startsWith('#/dream')) this.go(this.#list?.address ?? '#/')
+    } else if (event.key === 'Escape' && location.hash.startsWith('#/dream')) this.go(this.#list?.hash ?? '#/')
     else return
     event.preventDefault()
   }
 
-  // ---- who
+  // ---- signing in and out
 
-  async #entered() {
-    this.#forget()
+  async #onUser() {
+    this.#closeViews()
     await outbox.open()
     this.show()
   }
 
-  #left() {
-    this.#forget()
+  #onSignedOut() {
+    this.#closeViews()
     outbox.close()
     this.show()
   }
 
-  /** Nothing of somebody else stays on the screen. */
-  #forget() {
+  /** Remove everything of the last user from the screen. */
+  #closeViews() {
     this.#leave()
     this.#list?.view.close()
     this.#list = null
     journal.close()
   }
 
-  /** @param {string} why */
-  #cannot(why) {
+  /** @param {string} text */
+  #showError(text) {
     root.replaceChildren(
-      h('main', { class: 'narrow' }, h('div', { class: 'empty' }, h('h1', null, t('name')), h('p', null, why))),
+      h('main', { class: 'narrow' }, h('div', { class: 'empty' }, h('h1', null, t('name')), h('p', null, text))),
     )
   }
 
   // ---- for the views
 
-  /** @param {string} address */
-  go(address) {
-    if (location.hash === address) this.show()
-    else location.hash = address
+  /** @param {string} hash */
+  go(hash) {
+    if (location.hash === hash) this.show()
+    else location.hash = hash
   }
 
-  /** Go there, and not back here. @param {string} address */
-  replace(address) {
-    history.replaceState(null, '', address)
+  /** Go to another view, without a way back to this one. @param {string} hash */
+  redirect(hash) {
+    history.replaceState(null, '', hash)
     this.show()
   }
 
-  /** What is shown has another address now. @param {string} address */
-  renamed(address) {
-    history.replaceState(null, '', address)
-    if (this.#list && this.#view === this.#list.view) this.#list.address = address
+  /** Change the URL of the current view. @param {string} hash */
+  replaceUrl(hash) {
+    history.replaceState(null, '', hash)
+    if (this.#list && this.#view === this.#list.view) this.#list.hash = hash
   }
 
   /** @param {View} view */
-  titled(view) {
+  updateTitle(view) {
     if (view === this.#view) document.title = view.title === t('name') ? t('name') : `${view.title} · ${t('name')}`
   }
 
-  /** For who listens instead of looking. @param {string} text */
-  speak(text) {
-    const spoken = /** @type {HTMLElement} */ (document.getElementById('spoken'))
-    spoken.textContent = text
+  /** Tell users of screen readers. @param {string} text */
+  announce(text) {
+    const status = /** @type {HTMLElement} */ (document.getElementById('announcement'))
+    status.textContent = text
   }
 
   /** @param {unknown} error */
-  sentence(error) {
+  errorText(error) {
     if (error instanceof Unreachable) return t('unreachable')
     return t('something_wrong', { detail: error instanceof Refused ? error.message : String(error) })
   }
 
   /** @param {'en' | 'zh'} chosen */
-  speakIn(chosen) {
-    speak(chosen)
+  changeLanguage(chosen) {
+    saveSetting('language', chosen)
+    setLanguage(chosen)
     this.#list?.view.close()
     if (this.#view === this.#list?.view) this.#view = null
     this.#list = null
     this.show()
   }
 
-  /** @param {string} theme '', 'dark' or 'light' */
-  paint(theme) {
-    remember('theme', theme)
+  /** @param {string} theme 'dark', 'light', or '' for the system's */
+  setTheme(theme) {
+    saveSetting('theme', theme)
     document.documentElement.dataset.theme = theme
     const colour = getComputedStyle(document.documentElement).getPropertyValue('--night').trim()
     if (colour) document.querySelector('meta[name=theme-color]')?.setAttribute('content', colour)
   }
 
   /**
-   * What was to be sent becomes a draft again.
-   * @param {import('./types').Entry} entry @param {import('./types').ShownDream} dream as it is shown
+   * Turn an unsent entry back into a draft, and edit it.
+   * @param {import('./types').Entry} entry @param {import('./types').ShownDream} dream as the page shows it
    */
   async editAgain(entry, dream) {
     if (entry.kind === 'delete') return
@@ -220,12 +222,12 @@ export class App {
     const key = dreamId ? draftOf(dreamId) : `new-${entry.key}`
     const fields = { title, dreamed_at, mood, lucidity, tags }
     await outbox.takeBack(entry, { key, user: entry.user, dreamId, fields, blocks, changedAt: Date.now() })
-    this.replace(dreamId ? `#/edit/${dreamId}` : `#/write/${key}`)
+    this.redirect(dreamId ? `#/edit/${dreamId}` : `#/write/${key}`)
   }
 }
 
 /** @param {Event} event */
-function keepPage(event) {
+function rejectDrop(event) {
   const { dataTransfer } = /** @type {DragEvent} */ (event)
   if (event.defaultPrevented || !dataTransfer?.types.includes('Files')) return
   event.preventDefault()
@@ -233,23 +235,23 @@ function keepPage(event) {
 }
 
 /** @param {Event} event */
-function skip(event) {
-  event.preventDefault() // the hash is the address of the view
+function skipToContent(event) {
+  event.preventDefault() // the hash is the URL of the view
   document.getElementById('content')?.focus()
 }
 
-/** The shell and the pictures that were seen open without a network. Needs https, or localhost. */
-async function worker() {
+/** Makes the page and the pictures it has shown available offline. Needs https, or localhost. */
+async function registerServiceWorker() {
   if (!('serviceWorker' in navigator)) return
   /** @type {any} */
   const types = /** @type {any} */ (globalThis).trustedTypes
   const policy = types?.createPolicy('dreamlog', {
     createScriptURL: (/** @type {string} */ url) => (url === '/sw.js' ? url : ''),
   })
-  const before = navigator.serviceWorker.controller
+  const previous = navigator.serviceWorker.controller
   await navigator.serviceWorker.register(policy ? policy.createScriptURL('/sw.js') : '/sw.js').catch(() => {})
   navigator.serviceWorker.addEventListener('controllerchange', () => {
-    if (before) toast(t('new_version'), { label: t('reload'), undo: () => location.reload(), seconds: 60 })
+    if (previous) toast(t('new_version'), { label: t('reload'), act: () => location.reload(), seconds: 60 })
   })
 }
 

@@ -108,22 +108,23 @@ export function keepFocus(element, work) {
 const toasts = () => /** @type {HTMLElement} */ (document.getElementById('toasts'))
 
 /**
- * A short message at the bottom, read out too; with `undo` there is time to take something back.
+ * A short message at the bottom, which screen readers announce; `action` adds a button and its time on the screen.
  * @param {string} text
- * @param {{label: string, undo: () => void, seconds: number}} [action]
+ * @param {{label: string, act: () => void, seconds: number}} [action]
  */
 export function toast(text, action) {
   const seconds = action?.seconds ?? 5
-  const gone = () => {
+  const dismiss = () => {
     clearTimeout(timer)
-    const held = element.contains(document.activeElement)
+    const hadFocus = element.contains(document.activeElement)
     element.remove()
-    if (held) document.getElementById('content')?.focus({ preventScroll: true })
+    if (hadFocus) document.getElementById('content')?.focus({ preventScroll: true })
   }
   const button =
-    action && h('button', { type: 'button', class: 'link', on: { click: () => (gone(), action.undo()) } }, action.label)
+    action &&
+    h('button', { type: 'button', class: 'link', on: { click: () => (dismiss(), action.act()) } }, action.label)
   const element = h('div', { class: 'toast' }, h('span', null, text), button)
-  const timer = setTimeout(gone, 1000 * seconds)
+  const timer = setTimeout(dismiss, 1000 * seconds)
   toasts().append(element)
 }
 

@@ -3,8 +3,9 @@
 // script can read.
 
 import { alone } from './locks.js'
+import { saveSetting, setting } from './settings.js'
 import * as store from './store.js'
-import { recall, remember } from './words.js'
+import { language } from './words.js'
 
 /** @typedef {import('./types').User} User */
 
@@ -164,16 +165,16 @@ class Session extends EventTarget {
  * page waits for that, and does not ask with the old one.
  */
 async function refreshed() {
-  const since = Math.abs(Date.now() - Number(recall('refreshing')))
+  const since = Math.abs(Date.now() - Number(setting('refreshing')))
   if (since < ON_ITS_WAY) await new Promise((resolve) => setTimeout(resolve, ON_ITS_WAY - since))
-  remember('refreshing', String(Date.now()))
+  saveSetting('refreshing', String(Date.now()))
   try {
     const answer = await ask('/api/auth/refresh')
-    remember('refreshing', '')
+    saveSetting('refreshing', '')
     return answer
   } catch (error) {
     // A page that is being left takes its request for failed, too.
-    if (error instanceof Refused) remember('refreshing', '')
+    if (error instanceof Refused) saveSetting('refreshing', '')
     throw error
   }
 }
@@ -181,9 +182,11 @@ async function refreshed() {
 /** @param {string} path @param {object} [body] */
 async function ask(path, body) {
   // keepalive: a reload must not lose the new cookie.
+  /** @type {Record<string, string>} */
+  const headers = { 'Accept-Language': language }
+  if (body) headers['Content-Type'] = 'application/json'
   /** @type {RequestInit} */
-  const request = { method: 'POST', credentials: 'same-origin', keepalive: true }
-  if (body) Object.assign(request, { body: JSON.stringify(body), headers: { 'Content-Type': 'application/json' } })
+  const request = { method: 'POST', credentials: 'same-origin', keepalive: true, headers, body: JSON.stringify(body) }
   const response = await fetch(path, request).catch(() => {
     throw new Unreachable()
   })

@@ -144,5 +144,5 @@ export interface View {
   /** Another view is shown in its place, for a while. */
   pause?(): void
   /** It is shown again. */
-  back?(): void
+  resume?(): void
 }

@@ -1,129 +1,134 @@
 // @ts-check
-// Everything the page says, in English and Chinese, and how dates are written.
+// All texts of the page in English and Chinese, and the formats of dates.
 
-/** @typedef {keyof typeof ENGLISH} Word */
+import { setting } from './settings.js'
+
+/**
+ * @typedef {keyof typeof ENGLISH} Word
+ * @typedef {string | {one: string, other: string}} Text
+ */
 
 const ENGLISH = {
   name: 'Dreamlog',
-  tagline: 'A journal for the nights',
-  username: 'User name',
+  tagline: 'A journal for your dreams',
+  username: 'Username',
   password: 'Password',
-  password_rule: 'At least 8 characters.',
+  password_rule: 'Use at least 8 characters.',
   sign_in: 'Sign in',
-  sign_up: 'Create an account',
+  sign_up: 'Create account',
   sign_out: 'Sign out',
   to_sign_up: 'New here? Create an account',
-  to_sign_in: 'Have an account? Sign in',
-  wrong_password: 'The user name or the password is wrong.',
-  name_taken: 'This name is taken. Choose another one.',
-  no_new_accounts: 'This server takes no new accounts.',
-  too_many_tries: 'Too many tries. Wait {n} s, then try again.',
-  unreachable: 'The server cannot be reached. Check the connection and try again.',
+  to_sign_in: 'Already have an account? Sign in',
+  wrong_password: 'Incorrect username or password.',
+  name_taken: 'This username is taken. Try another one.',
+  no_new_accounts: 'This server does not accept new accounts.',
+  too_many_attempts: {
+    one: 'Too many attempts. Try again in {n} minute.',
+    other: 'Too many attempts. Try again in {n} minutes.',
+  },
+  unreachable: 'Cannot reach the server. Check your connection and try again.',
   no_storage:
-    'This browser does not let pages keep anything, so drafts cannot be kept. Leave private browsing, or allow it in the settings.',
+    'Your browser does not let this page store data, so drafts cannot be saved. Leave private browsing, or allow storage in the browser settings.',
   something_wrong: 'Something went wrong: {detail}',
-  write: 'Write a dream',
+  write: 'New dream',
   journal: 'Journal',
-  menu: 'Settings',
+  settings: 'Settings',
   language: 'Language',
-  theme: 'Colours',
-  theme_auto: 'As on this device',
+  theme: 'Appearance',
+  theme_system: 'System',
   theme_dark: 'Dark',
   theme_light: 'Light',
   close: 'Close',
   cancel: 'Cancel',
-  back: 'Back',
-  delete_account: 'Delete the account',
+  delete_account: 'Delete account',
   delete_account_sure:
-    'All dreams and pictures of {name} will be deleted, on the server and on this device. This cannot be undone. Type the user name to go on.',
-  unsent_stays: 'What has not been sent yet stays on this device until you sign in again.',
+    'This permanently deletes all dreams and pictures of {name} from the server and from this device. Type the username to confirm.',
+  unsent_stays: 'Unsent changes stay on this device until you sign in again.',
   search: 'Search dreams',
-  tag: 'Tag',
   tags: 'Tags',
   night_of: 'Night of {date}',
-  no_dreams: 'No dream is written here yet.',
-  no_dreams_hint: 'Dreams fade within minutes of waking. Write down what is left, a few words are enough.',
-  nothing_found: 'No dream fits.',
+  no_dreams: 'No dreams yet.',
+  no_dreams_hint: 'Dreams fade within minutes of waking. Write down what you remember; a few words are enough.',
+  nothing_found: 'No dreams match.',
   show_all: 'Show all dreams',
-  loading: 'Loading …',
+  loading: 'Loading…',
   load_more: 'Show more',
-  offline: 'Offline. You see what this device has kept; what you write is sent later.',
+  offline: 'Offline: showing dreams saved on this device. What you write will be sent later.',
   untitled: 'Untitled',
   title: 'Title',
-  title_hint: 'What was it about?',
+  title_hint: 'Title (optional)',
   text: 'What did you dream?',
   text_more: 'Text after the picture',
-  when: 'When',
+  when: 'Date and time',
   mood: 'Mood',
-  lucidity: 'How lucid',
+  lucidity: 'Lucidity',
   lucidity_0: 'Not lucid',
-  lucidity_1: 'A hint',
-  lucidity_2: 'Now and then',
-  lucidity_3: 'Half',
-  lucidity_4: 'Mostly',
+  lucidity_1: 'Barely lucid',
+  lucidity_2: 'Somewhat lucid',
+  lucidity_3: 'Half lucid',
+  lucidity_4: 'Mostly lucid',
   lucidity_5: 'Fully lucid',
-  lucidity_none: 'Not said',
-  lucid: 'Lucid {n} of 5',
-  tags_hint: 'Add a tag, then Enter',
-  remove_tag: 'Remove the tag {tag}',
-  add_photo: 'Add pictures here',
-  take_photo: 'Take a photo here',
-  drop_here: 'Let go to put the pictures here',
+  lucidity_none: 'Not set',
+  lucid: 'Lucidity {n}/5',
+  tags_hint: 'Type a tag and press Enter',
+  remove_tag: 'Remove tag {tag}',
+  add_photo: 'Add pictures',
+  take_photo: 'Take a photo',
+  drop_here: 'Drop to add the pictures here',
   save: 'Save',
-  saved_here: 'Draft kept on this device',
-  saving_draft: 'Keeping the draft …',
-  draft_not_kept: 'The draft could not be kept on this device: {detail}',
-  discard: 'Discard',
+  draft_saved: 'Draft saved on this device',
+  saving_draft: 'Saving draft…',
+  draft_not_saved: 'Could not save the draft on this device. It may be out of space.',
+  discard: 'Discard draft',
   discarded: 'Draft discarded.',
   undo: 'Undo',
   edit: 'Edit',
-  edit_title: 'Edit the dream',
+  edit_title: 'Edit dream',
   delete: 'Delete',
   deleted: 'Dream deleted.',
   saved: 'Changes saved.',
   draft: 'Draft',
   drafts: 'Drafts',
-  nothing_written: 'Write something, or add a picture.',
-  too_long: 'The text is too long: {n} of {most} characters.',
-  too_many_tags: 'A dream can have at most {n} tags.',
-  not_a_picture: 'Not a picture that can be kept here: {name}',
+  nothing_written: 'Write something or add a picture first.',
+  too_long: 'The text is too long: {n} characters, and the limit is {most}.',
+  too_many_tags: 'A dream can have up to {n} tags.',
+  not_a_picture: '{name} is not a picture.',
   picture: 'Picture {n} of {total}',
-  picture_options: 'Picture {n}',
-  move_up: 'Move the picture up',
-  move_down: 'Move the picture down',
-  remove_picture: 'Remove the picture',
+  picture_number: 'Picture {n}',
+  pictures: 'Pictures',
+  move_up: 'Move picture up',
+  move_down: 'Move picture down',
+  remove_picture: 'Remove picture',
   picture_removed: 'Picture removed.',
   uploading: 'Uploading',
-  sending: 'Sending …',
+  sending: 'Sending…',
   uploading_bytes: 'Uploading: {sent} of {total}',
-  waiting_to_send: 'Waiting for a connection. It is sent on its own.',
+  waiting_to_send: 'Waiting for a connection. This is sent automatically.',
   not_sent: 'Not sent: {detail}',
-  back_to_draft: 'Edit again',
-  stop_upload: 'Stop, and edit again',
+  back_to_draft: 'Back to editing',
+  stop_upload: 'Stop and edit',
   retry: 'Try again',
   processing: 'Processing',
-  processing_count: 'Processing pictures: {done} of {total} ready',
-  processing_long: 'This takes longer than usual. It goes on, also when you close the page.',
+  processing_count: { one: 'Processing the picture…', other: 'Processing pictures: {done} of {n} ready' },
+  processing_long: 'This is taking longer than usual. Processing continues even if you close the page.',
   picture_ready: 'Picture {n} is ready.',
   pictures_ready: 'All pictures are ready.',
-  picture_failed: 'Picture {n} has failed: {detail}',
-  cannot_show: 'This picture cannot be loaded just now.',
-  view_large: 'Show picture {n} large',
+  picture_failed: 'Picture {n} failed: {detail}',
+  cannot_show: 'This picture cannot be loaded right now.',
+  view_large: 'Enlarge picture {n}',
   previous: 'Previous picture',
   next: 'Next picture',
   of: '{n} / {total}',
   calendar: 'Calendar',
   previous_month: 'Previous month',
   next_month: 'Next month',
-  nights_with_dreams: '{date}: {n} dreams',
-  night_with_dream: '{date}: 1 dream',
-  no_such_dream: 'There is no such dream. It may have been deleted.',
-  gone: 'This dream was deleted on another device.',
-  not_here: 'This dream is not on this device, and the server cannot be reached.',
-  try_another: 'Try once more',
-  new_version: 'A new version is ready.',
+  dreams_on: { one: '{date}: {n} dream', other: '{date}: {n} dreams' },
+  no_such_dream: 'This dream does not exist. It may have been deleted.',
+  deleted_elsewhere: 'This dream was deleted on another device.',
+  not_here: 'This dream is not saved on this device, and the server cannot be reached.',
+  new_version: 'A new version is available.',
   reload: 'Reload',
-  skip: 'Go to the content',
+  skip: 'Skip to content',
   calm: 'Calm',
   joyful: 'Joyful',
   curious: 'Curious',
@@ -131,119 +136,118 @@ const ENGLISH = {
   sad: 'Sad',
   frightening: 'Frightening',
   corrupt: 'The file is damaged and cannot be read.',
-  too_many_pixels: 'The picture has more pixels than this server takes.',
-  too_many_frames: 'The animation has more frames than this server takes.',
-  unsupported: 'Pictures of this kind cannot be read here.',
+  too_many_pixels: 'The picture has more pixels than this server accepts.',
+  too_many_frames: 'The animation has more frames than this server accepts.',
+  unsupported: 'This picture format is not supported.',
   timed_out: 'Processing took too long.',
   out_of_memory: 'Processing needed too much memory.',
-  crashed: 'Processing broke off.',
+  crashed: 'Processing stopped unexpectedly.',
   storage_unavailable: 'The picture could not be stored.',
-  upload_lost: 'The upload is no longer on the server.',
+  upload_lost: 'The server no longer has this file. Upload the picture again.',
 }
 
-/** @type {Record<Word, string>} */
+/** @type {Record<Word, Text>} */
 const CHINESE = {
   name: 'Dreamlog',
   tagline: '记录每一夜的梦',
   username: '用户名',
   password: '密码',
-  password_rule: '至少 8 个字符。',
+  password_rule: '请使用至少 8 个字符。',
   sign_in: '登录',
   sign_up: '注册',
   sign_out: '退出登录',
-  to_sign_up: '还没有账户？注册一个',
-  to_sign_in: '已有账户？去登录',
-  wrong_password: '用户名或密码不正确。',
-  name_taken: '这个用户名已被使用，请换一个。',
-  no_new_accounts: '本服务器不接受新账户。',
-  too_many_tries: '尝试次数太多，请等 {n} 秒后再试。',
-  unreachable: '无法连接服务器。请检查网络后重试。',
-  no_storage: '浏览器不允许网页保存数据，草稿无法保留。请退出无痕模式，或在设置中允许。',
+  to_sign_up: '还没有账号？立即注册',
+  to_sign_in: '已有账号？去登录',
+  wrong_password: '用户名或密码错误。',
+  name_taken: '该用户名已被占用，请换一个。',
+  no_new_accounts: '此服务器未开放注册。',
+  too_many_attempts: '尝试次数过多，请在 {n} 分钟后重试。',
+  unreachable: '无法连接服务器，请检查网络后重试。',
+  no_storage: '浏览器不允许本页面存储数据，因此无法保存草稿。请退出无痕模式，或在浏览器设置中允许存储数据。',
   something_wrong: '出错了：{detail}',
-  write: '写下一个梦',
-  journal: '梦的日记',
-  menu: '设置',
+  write: '记录梦境',
+  journal: '梦境日记',
+  settings: '设置',
   language: '语言',
-  theme: '颜色',
-  theme_auto: '跟随设备',
+  theme: '外观',
+  theme_system: '跟随系统',
   theme_dark: '深色',
   theme_light: '浅色',
   close: '关闭',
   cancel: '取消',
-  back: '返回',
-  delete_account: '删除账户',
-  delete_account_sure: '{name} 的所有梦和图片将从服务器和本设备上删除，无法恢复。请输入用户名以继续。',
-  unsent_stays: '尚未发送的内容会留在本设备上，直到您再次登录。',
-  search: '搜索梦',
-  tag: '标签',
+  delete_account: '注销账号',
+  delete_account_sure: '{name} 的所有梦境和图片将从服务器和本设备上永久删除，无法恢复。请输入用户名以确认。',
+  unsent_stays: '尚未发送的内容会保留在本设备上，待你重新登录后发送。',
+  search: '搜索梦境',
   tags: '标签',
-  night_of: '{date}之夜',
-  no_dreams: '这里还没有梦。',
-  no_dreams_hint: '醒来几分钟后，梦就会消散。写下还记得的，几个字就够了。',
-  nothing_found: '没有符合的梦。',
-  show_all: '显示全部',
-  loading: '加载中……',
-  load_more: '显示更多',
-  offline: '当前离线。显示的是本设备保存的内容；您写下的会稍后发送。',
-  untitled: '无题',
+  night_of: '{date}的梦',
+  no_dreams: '还没有记录过梦境。',
+  no_dreams_hint: '醒来几分钟后，梦就会淡去。趁还记得，写下几个字就好。',
+  nothing_found: '没有找到相关的梦。',
+  show_all: '显示全部梦境',
+  loading: '正在加载…',
+  load_more: '加载更多',
+  offline: '当前离线，显示的是本设备上保存的内容。你写下的内容会在恢复连接后发送。',
+  untitled: '无标题',
   title: '标题',
-  title_hint: '梦见了什么？',
-  text: '您梦见了什么？',
+  title_hint: '标题（选填）',
+  text: '你梦见了什么？',
   text_more: '图片后的文字',
-  when: '时间',
+  when: '日期和时间',
   mood: '心情',
-  lucidity: '清醒程度',
+  lucidity: '清醒梦程度',
   lucidity_0: '不清醒',
-  lucidity_1: '略有察觉',
-  lucidity_2: '时有时无',
-  lucidity_3: '一半',
-  lucidity_4: '大部分清醒',
+  lucidity_1: '略微清醒',
+  lucidity_2: '有些清醒',
+  lucidity_3: '半清醒',
+  lucidity_4: '大致清醒',
   lucidity_5: '完全清醒',
-  lucidity_none: '未填',
-  lucid: '清醒 {n}/5',
-  tags_hint: '输入标签后按回车',
+  lucidity_none: '未设置',
+  lucid: '清醒梦程度 {n}/5',
+  tags_hint: '输入标签，按回车添加',
   remove_tag: '移除标签 {tag}',
-  add_photo: '在此处添加图片',
-  take_photo: '在此处拍照',
-  drop_here: '松开即可将图片放在这里',
+  add_photo: '添加图片',
+  take_photo: '拍照',
+  drop_here: '松开即可在此处添加图片',
   save: '保存',
-  saved_here: '草稿已保存在本设备',
-  saving_draft: '正在保存草稿……',
-  draft_not_kept: '草稿无法保存在本设备：{detail}',
-  discard: '丢弃',
-  discarded: '草稿已丢弃。',
+  draft_saved: '草稿已保存到本设备',
+  saving_draft: '正在保存草稿…',
+  draft_not_saved: '草稿无法保存到本设备，可能是存储空间不足。',
+  discard: '放弃草稿',
+  discarded: '草稿已放弃。',
   undo: '撤销',
   edit: '编辑',
-  edit_title: '编辑梦',
+  edit_title: '编辑梦境',
   delete: '删除',
-  deleted: '梦已删除。',
-  saved: '修改已保存。',
+  deleted: '梦境已删除。',
+  saved: '更改已保存。',
   draft: '草稿',
   drafts: '草稿',
-  nothing_written: '请写点什么，或添加一张图片。',
-  too_long: '文字太长：{n} / {most} 个字符。',
-  too_many_tags: '一个梦最多 {n} 个标签。',
-  not_a_picture: '不是可以保存的图片：{name}',
+  nothing_written: '请先写点什么，或添加一张图片。',
+  too_long: '文字过长：共 {n} 个字符，上限为 {most} 个。',
+  too_many_tags: '一个梦最多可添加 {n} 个标签。',
+  not_a_picture: '“{name}”不是图片。',
   picture: '第 {n} 张图片，共 {total} 张',
-  picture_options: '图片 {n}',
-  move_up: '图片上移',
-  move_down: '图片下移',
+  picture_number: '图片 {n}',
+  pictures: '图片',
+  move_up: '上移图片',
+  move_down: '下移图片',
   remove_picture: '移除图片',
   picture_removed: '图片已移除。',
   uploading: '上传中',
-  sending: '正在发送……',
-  uploading_bytes: '上传中：{sent} / {total}',
-  waiting_to_send: '等待网络连接，之后会自动发送。',
+  sending: '正在发送…',
+  uploading_bytes: '正在上传：{sent} / {total}',
+  waiting_to_send: '等待网络连接，恢复后自动发送。',
   not_sent: '未发送：{detail}',
-  back_to_draft: '再次编辑',
-  stop_upload: '停止并再次编辑',
+  back_to_draft: '继续编辑',
+  stop_upload: '停止上传并编辑',
   retry: '重试',
   processing: '处理中',
-  processing_count: '正在处理图片：{done} / {total} 已完成',
-  processing_long: '比平时更久。即使关闭页面，处理也会继续。',
-  picture_ready: '第 {n} 张图片已就绪。',
-  pictures_ready: '所有图片已就绪。',
-  picture_failed: '第 {n} 张图片失败：{detail}',
+  processing_count: '正在处理图片：已完成 {done} / {n}',
+  processing_long: '处理时间比平时长。关闭页面后仍会继续处理。',
+  picture_ready: '第 {n} 张图片已处理完成。',
+  pictures_ready: '所有图片均已处理完成。',
+  picture_failed: '第 {n} 张图片处理失败：{detail}',
   cannot_show: '暂时无法加载这张图片。',
   view_large: '放大第 {n} 张图片',
   previous: '上一张',
@@ -252,125 +256,114 @@ const CHINESE = {
   calendar: '日历',
   previous_month: '上个月',
   next_month: '下个月',
-  nights_with_dreams: '{date}：{n} 个梦',
-  night_with_dream: '{date}：1 个梦',
-  no_such_dream: '没有这个梦，可能已被删除。',
-  gone: '这个梦已在另一设备上删除。',
-  not_here: '本设备没有保存这个梦，且无法连接服务器。',
-  try_another: '再试一次',
-  new_version: '有新版本。',
-  reload: '重新加载',
-  skip: '跳到内容',
+  dreams_on: '{date}：{n} 个梦',
+  no_such_dream: '找不到这个梦，它可能已被删除。',
+  deleted_elsewhere: '这个梦已在其他设备上删除。',
+  not_here: '本设备上没有保存这个梦，目前也无法连接服务器。',
+  new_version: '有新版本可用。',
+  reload: '刷新',
+  skip: '跳到主要内容',
   calm: '平静',
   joyful: '愉快',
   curious: '好奇',
-  strange: '奇异',
+  strange: '奇怪',
   sad: '悲伤',
-  frightening: '可怕',
+  frightening: '恐惧',
   corrupt: '文件已损坏，无法读取。',
-  too_many_pixels: '图片像素超过本服务器的上限。',
-  too_many_frames: '动画帧数超过本服务器的上限。',
-  unsupported: '无法读取这种图片。',
-  timed_out: '处理时间过长。',
-  out_of_memory: '处理需要的内存过多。',
-  crashed: '处理中断。',
-  storage_unavailable: '图片无法存储。',
-  upload_lost: '服务器上已没有这次上传。',
+  too_many_pixels: '图片像素数超过服务器上限。',
+  too_many_frames: '动画帧数超过服务器上限。',
+  unsupported: '不支持此图片格式。',
+  timed_out: '处理超时。',
+  out_of_memory: '处理所需内存过多。',
+  crashed: '处理意外中断。',
+  storage_unavailable: '图片存储失败。',
+  upload_lost: '服务器上的原文件已丢失，请重新上传。',
 }
 
+/** @type {Record<'en' | 'zh', Record<Word, Text>>} */
 const LANGUAGES = { en: ENGLISH, zh: CHINESE }
 
 export const MOODS = /** @type {const} */ (['calm', 'joyful', 'curious', 'strange', 'sad', 'frightening'])
 
 /** @typedef {keyof typeof LANGUAGES} Language */
 
-/** @returns {Language} */
-function preferred() {
-  const chosen = recall('language')
+/** @returns {Language} the chosen one, or else the first of the browser's languages that the page has */
+function preferredLanguage() {
+  const chosen = setting('language')
   if (chosen === 'en' || chosen === 'zh') return chosen
   const first = navigator.languages.find((each) => /^(en|zh)\b/i.test(each))
   return first?.toLowerCase().startsWith('zh') ? 'zh' : 'en'
 }
 
-/** Something small that all tabs know, kept on this device. @param {string} name */
-export function recall(name) {
-  try {
-    return localStorage.getItem(name)
-  } catch {
-    return null // storage is switched off
-  }
-}
+export let language = preferredLanguage()
 
-/** @param {string} name @param {string} value empty: forget it */
-export function remember(name, value) {
-  try {
-    if (value) localStorage.setItem(name, value)
-    else localStorage.removeItem(name)
-  } catch {
-    // storage is switched off
-  }
-}
-
-export let language = preferred()
-
-/** The browser's own name of it, for dates and numbers. */
+/** A BCP 47 tag, for dates and numbers: the browser's own variant of the language, if it has one. */
 export let locale = localeOf(language)
 
-/** @param {Language} spoken */
-function localeOf(spoken) {
-  return navigator.languages.find((each) => each.toLowerCase().startsWith(spoken)) ?? (spoken === 'zh' ? 'zh-CN' : 'en')
+/** @param {Language} language */
+function localeOf(language) {
+  const own = navigator.languages.find((each) => each.toLowerCase().startsWith(language))
+  return own ?? (language === 'zh' ? 'zh-CN' : 'en')
 }
 
 /** @param {Language} chosen */
-export function speak(chosen) {
-  remember('language', chosen)
+export function setLanguage(chosen) {
   language = chosen
   locale = localeOf(chosen)
   document.documentElement.lang = locale
 }
 
 /**
- * A text of the page, its `{names}` filled in.
- * @param {Word} word @param {Record<string, string | number>} [values]
+ * A text in the page's language. `n` chooses between singular and plural.
+ * @param {Word} word @param {Record<string, string | number>} [values] replace the `{names}` in the text
  */
 export function t(word, values = {}) {
-  return LANGUAGES[language][word].replace(/\{(\w+)\}/g, (_, name) => String(values[name]))
+  const text = LANGUAGES[language][word]
+  const form = typeof text === 'string' ? text : values.n === 1 ? text.one : text.other
+  return form.replace(/\{(\w+)\}/g, (_, name) => {
+    const value = values[name]
+    return typeof value === 'number' ? value.toLocaleString(locale) : String(value)
+  })
 }
 
-/** A mood as it is shown: those offered here in the page's language, others as written. @param {string} mood */
+/** A mood in the page's language; a mood that the page does not offer stays as it is. @param {string} mood */
 export function moodName(mood) {
   return /** @type {readonly string[]} */ (MOODS).includes(mood) ? t(/** @type {Word} */ (mood)) : mood
 }
 
 /** Why a picture failed. @param {import('./types').Failure} failure */
-export function failure(failure) {
-  const sentences = /** @type {Record<string, string>} */ (LANGUAGES[language])
-  return sentences[failure.code] ?? failure.message
+export function failureText({ code, message }) {
+  return code in ENGLISH ? t(/** @type {Word} */ (code)) : message
 }
 
 /**
- * A moment on the dreamer's own clock, whatever this device's is.
- * @param {string} moment RFC 3339 with an offset @param {Intl.DateTimeFormatOptions} how
+ * A time in the time zone in which the dream was recorded, whatever the zone of this device.
+ * @param {string} time RFC 3339 with an offset @param {Intl.DateTimeFormatOptions} options
  */
-function written(moment, how) {
-  return new Intl.DateTimeFormat(locale, { ...how, timeZone: 'UTC' }).format(new Date(`${moment.slice(0, 19)}Z`))
+function formatTime(time, options) {
+  return new Intl.DateTimeFormat(locale, { ...options, timeZone: 'UTC' }).format(new Date(`${time.slice(0, 19)}Z`))
 }
 
-/** @param {string} moment */
-export const longDate = (moment) => written(moment, { weekday: 'long', day: 'numeric', month: 'long', year: 'numeric' })
-/** @param {string} moment */
-export const shortDate = (moment) => {
-  const thisYear = moment.slice(0, 4) === String(new Date().getFullYear())
-  return written(moment, { weekday: 'short', day: 'numeric', month: 'short', ...(thisYear ? {} : { year: 'numeric' }) })
+/** @param {string} time */
+export const longDate = (time) => formatTime(time, { weekday: 'long', day: 'numeric', month: 'long', year: 'numeric' })
+/** @param {string} time */
+export const shortDate = (time) => {
+  const thisYear = time.slice(0, 4) === String(new Date().getFullYear())
+  return formatTime(time, {
+    weekday: 'short',
+    day: 'numeric',
+    month: 'short',
+    ...(thisYear ? {} : { year: 'numeric' }),
+  })
 }
-/** @param {string} moment */
-export const clock = (moment) => written(moment, { hour: 'numeric', minute: '2-digit' })
+/** @param {string} time */
+export const clock = (time) => formatTime(time, { hour: 'numeric', minute: '2-digit' })
 /** @param {string} day as 2026-11-22 */
-export const monthName = (day) => written(`${day}T00:00:00`, { month: 'long', year: 'numeric' })
+export const monthName = (day) => formatTime(`${day}T00:00:00`, { month: 'long', year: 'numeric' })
 /** @param {string} day as 2026-11-22 */
-export const dayName = (day) => written(`${day}T00:00:00`, { day: 'numeric', month: 'long', year: 'numeric' })
+export const dayName = (day) => formatTime(`${day}T00:00:00`, { day: 'numeric', month: 'long', year: 'numeric' })
 
-/** The names of the days, from the first day of the week here. */
+/** The names of the weekdays, in the order of the locale. */
 export function weekdays() {
   const first = firstDay()
   return [0, 1, 2, 3, 4, 5, 6].map((n) => {
@@ -381,9 +374,9 @@ export function weekdays() {
   })
 }
 
-/** 0 is Sunday. */
+/** The first day of the week in the locale; 0 is Sunday. */
 export function firstDay() {
   /** @type {any} */
-  const here = new Intl.Locale(locale)
-  return (here.getWeekInfo?.() ?? here.weekInfo ?? { firstDay: 1 }).firstDay % 7
+  const info = new Intl.Locale(locale)
+  return (info.getWeekInfo?.() ?? info.weekInfo ?? { firstDay: 1 }).firstDay % 7
 }

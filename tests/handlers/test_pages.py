@@ -65,12 +65,11 @@ def imported(module: str) -> set[str]:
 
 
 def words(language: str) -> dict[str, str]:
-    """The page's texts in ENGLISH or CHINESE, under their names."""
+    """The page's texts in ENGLISH or CHINESE by name; the plural, where there is one."""
     source = (WEB / "words.js").read_text("utf-8")
     block = source[source.index(f"const {language} = {{") :].partition("\n}")[0]
-    return {
-        name: ast.literal_eval(text) for name, text in re.findall(r"^  (\w+):\s+('.*'|\".*\"),$", block, re.MULTILINE)
-    }
+    entries = re.findall(r"^  (\w+):\s+(?:\{ one: '.*', other: )?('.*'|\".*\")(?: \})?,$", block, re.MULTILINE)
+    return {name: ast.literal_eval(text) for name, text in entries}
 
 
 @pytest.mark.gen_test

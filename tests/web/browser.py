@@ -59,17 +59,17 @@ class Person:
         return page
 
     async def sign_in(self, page: Page, name: str = "ada", password: str = "correct horse") -> None:
-        await page.get_by_label("User name").fill(name)
+        await page.get_by_label("Username").fill(name)
         await page.get_by_label("Password").fill(password)
         await page.get_by_role("button", name="Sign in").click()
         await expect(page.get_by_role("searchbox")).to_be_visible()
 
     async def sign_up(self, page: Page, name: str = "ada", password: str = "correct horse") -> None:
         """As somebody who is here for the first time."""
-        await page.get_by_role("button", name="New here? Create an account").click()
-        await page.get_by_label("User name").fill(name)
+        await page.get_by_role("button", name="New here? Create account").click()
+        await page.get_by_label("Username").fill(name)
         await page.get_by_label("Password").fill(password)
-        await page.get_by_role("button", name="Create an account").click()
+        await page.get_by_role("button", name="Create account").click()
         await expect(page.get_by_role("searchbox")).to_be_visible()
 
     async def slow(self, page: Page, *, upload: int = -1) -> None:

@@ -14,14 +14,14 @@ from tests.web.browser import CHROMIUM, FLAGS, browsing, loaded, photo_file
 
 async def begin(page: Page, title: str, photo: Path) -> None:
     """A draft with a picture in the middle of its text, kept on the device."""
-    await page.get_by_role("link", name="Write a dream").click()
+    await page.get_by_role("link", name="New dream").click()
     await page.get_by_label("Title").fill(title)
     text = page.get_by_label("What did you dream?")
     await text.fill("Before after")
     await text.evaluate("field => field.setSelectionRange(7, 7)")
     await page.locator("input[type=file]").first.set_input_files(photo)
     await is_there(page, title)
-    await expect(page.get_by_text("Draft kept on this device")).to_be_visible()
+    await expect(page.get_by_text("Draft saved on this device")).to_be_visible()
 
 
 async def is_there(page: Page, title: str) -> None:
@@ -55,7 +55,7 @@ async def test_a_draft_survives_a_reload_a_sign_out_and_a_second_tab(
         second = await ada.tab("#/write")
         await expect(second.get_by_label("Title")).to_have_value("")
         await second.get_by_label("Title").fill("Second")
-        await expect(second.get_by_text("Draft kept on this device")).to_be_visible()
+        await expect(second.get_by_text("Draft saved on this device")).to_be_visible()
         await second.close()
         # Reloaded in the middle of a word, before the pause after which a draft is kept.
         await page.get_by_label("Title").fill("First of two")
@@ -66,7 +66,7 @@ async def test_a_draft_survives_a_reload_a_sign_out_and_a_second_tab(
         await expect(page.get_by_role("heading", name="Second")).to_be_visible()
         await page.get_by_role("link", name="First of two").click()
         await is_there(page, "First of two")
-        await page.get_by_role("button", name="Discard").click()
+        await page.get_by_role("button", name="Discard draft").click()
         await expect(page.get_by_role("heading", name="Second")).to_be_visible()
         await expect(page.get_by_role("heading", name="First of two")).to_have_count(0)
         await page.get_by_role("button", name="Undo").click()
@@ -103,10 +103,10 @@ async def test_a_draft_survives_a_dead_battery(data: Path, mongodb_uri: str, tmp
         context = await profile(tmp_path / "profile", playwright)
         page = await context.new_page()
         await page.goto(server.url)
-        await page.get_by_role("button", name="New here? Create an account").click()
-        await page.get_by_label("User name").fill("ada")
+        await page.get_by_role("button", name="New here? Create account").click()
+        await page.get_by_label("Username").fill("ada")
         await page.get_by_label("Password").fill("correct horse")
-        await page.get_by_role("button", name="Create an account").click()
+        await page.get_by_role("button", name="Create account").click()
         await begin(page, "Half a dream", photo)
         for pid in processes_of(tmp_path / "profile"):
             os.kill(pid, signal.SIGKILL)
@@ -115,9 +115,9 @@ async def test_a_draft_survives_a_dead_battery(data: Path, mongodb_uri: str, tmp
         page = await context.new_page()
         await page.goto(server.url)
         # Cookies are written every half minute: one that was given just before is lost, and one signs in again.
-        await expect(page.get_by_label("User name").or_(page.get_by_role("searchbox"))).to_be_visible()
-        if await page.get_by_label("User name").is_visible():
-            await page.get_by_label("User name").fill("ada")
+        await expect(page.get_by_label("Username").or_(page.get_by_role("searchbox"))).to_be_visible()
+        if await page.get_by_label("Username").is_visible():
+            await page.get_by_label("Username").fill("ada")
             await page.get_by_label("Password").fill("correct horse")
             await page.get_by_role("button", name="Sign in").click()
         await page.get_by_role("link", name="Half a dream").click()
@@ -149,7 +149,7 @@ async def test_a_change_and_a_deletion_can_be_taken_back(data: Path, mongodb_uri
         await loaded(page, 2)
         await page.get_by_role("link", name="Edit").click()
         await page.get_by_label("Title").fill("Changed")
-        await page.get_by_role("button", name="Remove the picture").first.click()
+        await page.get_by_role("button", name="Remove picture").first.click()
         await page.get_by_label("What did you dream?").fill("🌊 one more ")
         await page.locator("input[type=file]").first.set_input_files(photo)
         await expect(page.get_by_role("group", name="Picture 2")).to_be_visible()
@@ -174,14 +174,14 @@ async def test_a_change_and_a_deletion_can_be_taken_back(data: Path, mongodb_uri
         await until(as_before, "the server has it as it was")
 
         await page.get_by_role("button", name="Delete").click()
-        await expect(page.get_by_text("No dream is written here yet.")).to_be_visible()
+        await expect(page.get_by_text("No dreams yet.")).to_be_visible()
         await page.locator(".toast").filter(has_text="Dream deleted.").get_by_role("button", name="Undo").click()
         # Another tab that is closed meanwhile does not take the time away.
         second = await ada.tab()
         await expect(second.get_by_role("link", name="As it was")).to_be_visible()
         await page.get_by_role("link", name="As it was").click()
         await page.get_by_role("button", name="Delete").click()
-        await expect(second.get_by_text("No dream is written here yet.")).to_be_visible()
+        await expect(second.get_by_text("No dreams yet.")).to_be_visible()
         await second.close()
         await page.locator(".toast").filter(has_text="Dream deleted.").get_by_role("button", name="Undo").click()
         await page.get_by_role("link", name="As it was").click()

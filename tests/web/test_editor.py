@@ -62,7 +62,7 @@ async def test_pictures_go_where_they_are_put(data: Path, mongodb_uri: str, tmp_
         ada = await chromium.person()
         page = await ada.tab()
         await ada.sign_in(page)
-        await page.get_by_role("link", name="Write a dream").click()
+        await page.get_by_role("link", name="New dream").click()
         first = page.get_by_label("What did you dream?")
         await first.fill(text.replace("\n", "\r\n"))
         await first.evaluate("(field) => field.setSelectionRange(2, 2)")
@@ -79,15 +79,15 @@ async def test_pictures_go_where_they_are_put(data: Path, mongodb_uri: str, tmp_
 
         # Down a line, and up over the other picture.
         second = page.get_by_role("group", name="Picture 2")
-        await second.get_by_role("button", name="Move the picture down").click()
+        await second.get_by_role("button", name="Move picture down").click()
         line = rest.index("\nwent")
         assert await layout(page) == ["一只", "1170", rest[:line], "240", rest[line:]]
         for _ in range(3):
-            await page.get_by_role("group", name="Picture 2").get_by_role("button", name="Move the picture up").click()
+            await page.get_by_role("group", name="Picture 2").get_by_role("button", name="Move picture up").click()
         assert await layout(page) == ["一只", "240", "", "1170", rest]
         await expect(page.get_by_role("group", name="Picture 1").get_by_role("button").first).to_be_focused()
 
-        await page.get_by_role("group", name="Picture 1").get_by_role("button", name="Remove the picture").click()
+        await page.get_by_role("group", name="Picture 1").get_by_role("button", name="Remove picture").click()
         assert await layout(page) == ["一只", "1170", rest]
         await page.get_by_role("button", name="Undo").click()
         assert await layout(page) == ["一只", "240", "", "1170", rest]

@@ -28,9 +28,9 @@ async def test_first_dream(screen: str, data: Path, mongodb_uri: str, tmp_path: 
         ada = await chromium.person(screen)
         page = await ada.tab()
         await ada.sign_up(page)
-        await expect(page.get_by_text("No dream is written here yet.")).to_be_visible()
+        await expect(page.get_by_text("No dreams yet.")).to_be_visible()
 
-        await page.get_by_role("link", name="Write a dream").click()
+        await page.get_by_role("link", name="New dream").click()
         await page.get_by_label("Title").fill("By the sea 🌊")
         text = page.get_by_label("What did you dream?")
         await text.fill("🌊雨 before.\nAnd after.\nThe end.")
@@ -90,7 +90,7 @@ async def test_first_dream(screen: str, data: Path, mongodb_uri: str, tmp_path: 
 
 async def look_at_all(page: Page, screen: str) -> None:
     """Large, one after the other, and back to where the keyboard was."""
-    opener = page.get_by_role("button", name="Show picture 1 large")
+    opener = page.get_by_role("button", name="Enlarge picture 1")
     await opener.click()
     large = page.get_by_role("dialog")
     count = large.locator(".count")
@@ -182,7 +182,7 @@ async def test_many_nights(screen: str, data: Path, mongodb_uri: str) -> None:
         await page.reload()
         await expect(titles).to_have_text(["Night 33"])
         await search.fill("submarine")
-        await expect(page.get_by_text("No dream fits.")).to_be_visible()
+        await expect(page.get_by_text("No dreams match.")).to_be_visible()
         await page.get_by_role("button", name="Show all dreams").click()
         await expect(titles.nth(1)).to_have_text("Night 01")
 

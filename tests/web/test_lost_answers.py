@@ -74,8 +74,8 @@ async def test_a_picture_whose_file_is_out_of_reach(data: Path, mongodb_uri: str
         ada.expected = ("404", "net::ERR_", "WebSocket connection to")
         page = await ada.tab()
         await ada.sign_in(page)
-        sorry = page.get_by_text("This picture cannot be loaded just now.")
-        again = page.get_by_role("button", name="Try once more")
+        sorry = page.get_by_text("This picture cannot be loaded right now.")
+        again = page.get_by_role("button", name="Try again")
 
         await page.goto(f"{server.url}/#/dream/{first}")
         await expect(sorry).to_be_visible()
@@ -114,12 +114,12 @@ async def test_a_large_picture_whose_address_has_run_out(data: Path, mongodb_uri
         await ada.sign_in(page)
         await page.goto(f"{server.url}/#/dream/{dream['id']}")
         await loaded(page, 1)
-        opener = page.get_by_role("button", name="Show picture 1 large")
+        opener = page.get_by_role("button", name="Enlarge picture 1")
         dialog = page.get_by_role("dialog")
 
         large.rename(away)
         await opener.click()
-        await expect(dialog.get_by_text("This picture cannot be loaded just now.")).to_be_visible()
+        await expect(dialog.get_by_text("This picture cannot be loaded right now.")).to_be_visible()
         await page.keyboard.press("Escape")
 
         async def found(route: Route) -> None:
@@ -147,7 +147,7 @@ async def test_a_network_that_swallows_everything(data: Path, mongodb_uri: str, 
         await page.clock.install()
         await page.reload()
         await ada.sign_in(page)
-        await expect(page.get_by_text("No dream is written here yet.")).to_be_visible()
+        await expect(page.get_by_text("No dreams yet.")).to_be_visible()
         dream = await api.dream()  # one that this device has never seen
         network = "dead"
         swallowed: list[Route] = []
@@ -177,7 +177,7 @@ async def test_a_network_that_swallows_everything(data: Path, mongodb_uri: str, 
         await is_swallowed("POST")
         network = "away"
         await page.clock.fast_forward(180_000)
-        await expect(page.get_by_text("Waiting for a connection. It is sent on its own.")).to_be_visible()
+        await expect(page.get_by_text("Waiting for a connection. This is sent automatically.")).to_be_visible()
         network = "there"
         await page.clock.fast_forward(60_000)
         await loaded(page, 1)
@@ -192,7 +192,7 @@ async def test_a_list_that_is_left_while_it_loads_is_told_nothing(data: Path, mo
         ada = await chromium.person()
         page = await ada.tab()
         await ada.sign_up(page)
-        await expect(page.get_by_text("No dream is written here yet.")).to_be_visible()
+        await expect(page.get_by_text("No dreams yet.")).to_be_visible()
         held: list[Route] = []
 
         async def hold(route: Route) -> None:

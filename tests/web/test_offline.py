@@ -14,7 +14,7 @@ OFFLINE = ("ERR_INTERNET_DISCONNECTED", "ERR_FAILED", "ERR_CONNECTION", "WebSock
 
 
 async def write(page: Page, title: str, photo: Path | None = None) -> None:
-    await page.get_by_role("link", name="Write a dream").click()
+    await page.get_by_role("link", name="New dream").click()
     await page.get_by_label("Title").fill(title)
     if photo is not None:
         await page.locator("input[type=file]").first.set_input_files(photo)
@@ -56,7 +56,7 @@ async def test_a_night_without_a_network(data: Path, mongodb_uri: str, tmp_path:
         await loaded(page, 1)
         await ada.context.set_offline(True)
         await page.goto(server.url)
-        await expect(page.get_by_text("Offline. You see")).to_be_visible()
+        await expect(page.get_by_text("Offline: showing")).to_be_visible()
         await expect(page.get_by_role("heading", level=2, name="offline")).to_have_count(2)
         await page.get_by_role("searchbox").fill("read bef")
         await expect(page.get_by_role("heading", level=2, name="offline")).to_have_count(0)
@@ -64,7 +64,7 @@ async def test_a_night_without_a_network(data: Path, mongodb_uri: str, tmp_path:
         await loaded(page, 1)
         # On its side the telephone wants a size that it has never seen: a smaller one is better than none.
         await page.set_viewport_size({"width": 844, "height": 390})
-        await page.get_by_role("button", name="Show picture 1 large").click()
+        await page.get_by_role("button", name="Enlarge picture 1").click()
         large = page.get_by_role("dialog").get_by_role("img")
         await expect(large).not_to_have_js_property("naturalWidth", 0)
         assert "/2048.jpg" in await large.evaluate("(image) => image.currentSrc")
@@ -105,9 +105,9 @@ async def test_a_night_without_a_network(data: Path, mongodb_uri: str, tmp_path:
         server.port = urlsplit(server.url).port or 0
         server.kill()
         await page.get_by_role("searchbox").fill("written")
-        await expect(page.get_by_text("Offline. You see")).to_be_visible()
+        await expect(page.get_by_text("Offline: showing")).to_be_visible()
         await server.restart()
-        await expect(page.get_by_text("Offline. You see")).to_be_hidden()
+        await expect(page.get_by_text("Offline: showing")).to_be_hidden()
 
 
 @pytest.mark.gen_test
@@ -203,7 +203,7 @@ async def test_an_upload_can_be_stopped_and_one_that_was_refused_is_not_lost(
         await ada.slow(page, upload=50_000)
         await write(page, "Too much", photo)
         await page.wait_for_function(HALF_SENT)
-        await press_slowly(page, "Stop, and edit again")
+        await press_slowly(page, "Stop and edit")
         await expect(page.get_by_label("Title")).to_have_value("Too much")
         await expect(page.get_by_role("group", name="Picture 1").locator("img")).to_be_visible()
         await ada.slow(page)
@@ -211,8 +211,8 @@ async def test_an_upload_can_be_stopped_and_one_that_was_refused_is_not_lost(
         await expect(page.get_by_text("Not sent: An image may have at most 300000 bytes.")).to_be_visible()
         await page.get_by_role("button", name="Try again").click()
         await expect(page.get_by_text("Not sent: An image may have at most 300000 bytes.")).to_be_visible()
-        await page.get_by_role("button", name="Edit again").click()
-        await page.get_by_role("button", name="Remove the picture").click()
+        await page.get_by_role("button", name="Back to editing").click()
+        await page.get_by_role("button", name="Remove picture").click()
 
         async def full(route: Route) -> None:
             problem = {"title": "Insufficient Storage", "status": 507, "detail": "There is no room on the disk."}

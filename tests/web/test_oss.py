@@ -21,7 +21,7 @@ async def test_pictures_on_oss_are_seen(data: Path, mongodb_uri: str, tmp_path: 
                 ada.expected = ("CORS policy", "ERR_FAILED")  # what cannot be read cannot be kept, and is shown
                 page = await ada.tab()
                 await ada.sign_up(page)
-                await page.get_by_role("link", name="Write a dream").click()
+                await page.get_by_role("link", name="New dream").click()
                 await page.locator("input[type=file]").first.set_input_files(photo)
                 await page.get_by_role("button", name="Save").click()
                 await loaded(page, 1)

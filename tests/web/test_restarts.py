@@ -26,7 +26,7 @@ async def test_kill_9_in_the_middle(data: Path, mongodb_uri: str, tmp_path: Path
         ada.expected = ("net::ERR_", "WebSocket connection to", "503 (")
         page = await ada.tab()
         await ada.sign_in(page)
-        await page.get_by_role("link", name="Write a dream").click()
+        await page.get_by_role("link", name="New dream").click()
         await page.get_by_label("Title").fill("A storm")
         await page.locator("input[type=file]").first.set_input_files(pictures)
         await expect(page.get_by_role("group", name="Picture 2")).to_be_visible()
@@ -37,7 +37,7 @@ async def test_kill_9_in_the_middle(data: Path, mongodb_uri: str, tmp_path: Path
         await page.wait_for_function(HALF_SENT)
         at_once = await boxes(page, ".picture")
         server.kill()
-        await expect(page.get_by_text("Waiting for a connection. It is sent on its own.")).to_be_visible()
+        await expect(page.get_by_text("Waiting for a connection. This is sent automatically.")).to_be_visible()
         assert await boxes(page, ".picture") == at_once
         await ada.slow(page)
         await server.restart()
@@ -68,7 +68,7 @@ async def test_a_picture_that_fails(data: Path, mongodb_uri: str, tmp_path: Path
         ada.expected = ("net::ERR_", "WebSocket connection to")
         page = await ada.tab()
         await ada.sign_in(page)
-        await page.get_by_role("link", name="Write a dream").click()
+        await page.get_by_role("link", name="New dream").click()
         await page.get_by_label("What did you dream?").fill("A stair.")
         await page.locator("input[type=file]").first.set_input_files(broken)
         await expect(page.get_by_role("group", name="Picture 1").get_by_text("Picture 1 of 1")).to_be_visible()
@@ -76,18 +76,18 @@ async def test_a_picture_that_fails(data: Path, mongodb_uri: str, tmp_path: Path
             await page.get_by_role("button", name="Save").click()
             await expect(page.get_by_text("Processing", exact=True)).to_be_visible()
             await watch_shifts(page)
-        failed = page.get_by_role("main").get_by_text("Picture 1 has failed: ")
-        await expect(failed).to_have_text("Picture 1 has failed: The file is damaged and cannot be read.")
+        failed = page.get_by_role("main").get_by_text("Picture 1 failed: ")
+        await expect(failed).to_have_text("Picture 1 failed: The file is damaged and cannot be read.")
         assert await shifts(page) == []
         await expect(page.get_by_role("button", name="Try again")).to_be_hidden()
-        await page.get_by_role("button", name="Remove the picture").click()
+        await page.get_by_role("button", name="Remove picture").click()
         await expect(page.locator(".picture")).to_have_count(0)
         await expect(page.get_by_text("A stair.")).to_be_visible()
         [dream] = (await api.json("GET", "/api/dreams"))["items"]
         assert dream["images"] == []
 
         await api.add(dream["id"], photos.slow_png(), positions=[8])
-        await expect(failed).to_have_text("Picture 1 has failed: Processing took too long.")
+        await expect(failed).to_have_text("Picture 1 failed: Processing took too long.")
         server.kill()
         server.settings["images__time_limit"] = 60
         await server.restart()

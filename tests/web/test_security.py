@@ -38,11 +38,11 @@ VIOLATIONS = """
 
 
 async def write(page: Page, title: str, photo: Path) -> None:
-    await page.get_by_role("link", name="Write a dream").click()
+    await page.get_by_role("link", name="New dream").click()
     await page.get_by_label("Title").fill(title)
     await page.locator("input[type=file]").first.set_input_files(photo)
     await expect(page.get_by_role("group", name="Picture 1")).to_be_visible()
-    await expect(page.get_by_text("Draft kept on this device")).to_be_visible()
+    await expect(page.get_by_text("Draft saved on this device")).to_be_visible()
 
 
 async def sign_out(page: Page) -> None:
@@ -142,8 +142,8 @@ async def test_who_signs_out_leaves_no_dreams_behind(data: Path, mongodb_uri: st
         assert "Half a dream" in kept
         assert "ada" not in (await page.inner_text("body"))
         await ours.sign_up(page, "bob")
-        await expect(page.get_by_text("No dream is written here yet.")).to_be_visible()
-        await page.get_by_role("link", name="Write a dream").click()
+        await expect(page.get_by_text("No dreams yet.")).to_be_visible()
+        await page.get_by_role("link", name="New dream").click()
         await expect(page.get_by_label("Title")).to_have_value("")
         await sign_out(page)
         await ours.sign_in(page)
@@ -156,9 +156,9 @@ async def test_who_signs_out_leaves_no_dreams_behind(data: Path, mongodb_uri: st
         await expect(page.get_by_text("Waiting for a connection.")).to_be_visible()
         await page.get_by_role("button", name="Settings").click()
         await expect(page.get_by_text("What has not been sent yet stays on this device")).to_be_visible()
-        await page.get_by_role("button", name="Delete the account").click()
-        await page.get_by_role("dialog").get_by_label("User name").fill("ada")
-        await page.get_by_role("dialog").get_by_role("button", name="Delete the account").click()
+        await page.get_by_role("button", name="Delete account").click()
+        await page.get_by_role("dialog").get_by_label("Username").fill("ada")
+        await page.get_by_role("dialog").get_by_role("button", name="Delete account").click()
         await expect(page.get_by_role("button", name="Sign in")).to_be_visible()
         kept = await page.evaluate(KEPT)
         assert "Half a dream" not in kept
@@ -176,7 +176,7 @@ async def end_session(person: Person) -> None:
 
 
 async def sign_in_again(page: Page) -> None:
-    await page.get_by_label("User name").fill("ada")
+    await page.get_by_label("Username").fill("ada")
     await page.get_by_label("Password").fill("correct horse")
     await page.get_by_role("button", name="Sign in").click()
 
@@ -217,7 +217,7 @@ async def test_a_session_that_was_ended_elsewhere_asks_to_sign_in_and_keeps_the_
         await page.wait_for_function("navigator.serviceWorker.controller !== null")
         await ada.context.set_offline(True)
         await page.reload()
-        await expect(page.get_by_text("Offline. You see")).to_be_visible()
+        await expect(page.get_by_text("Offline: showing")).to_be_visible()
         await end_session(ada)
         await ada.context.set_offline(False)
         await expect(page.get_by_role("button", name="Sign in")).to_be_visible()

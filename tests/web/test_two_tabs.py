@@ -13,7 +13,7 @@ from tests.web.browser import HOUSE, boxes, browsing, held, loaded, photo_file, 
 
 
 async def write(page: Page, title: str, *pictures: Path) -> None:
-    await page.get_by_role("link", name="Write a dream").click()
+    await page.get_by_role("link", name="New dream").click()
     await page.get_by_label("Title").fill(title)
     await page.get_by_label("What did you dream?").fill("A door.")
     if pictures:
@@ -37,7 +37,7 @@ async def test_a_dream_in_two_tabs(data: Path, mongodb_uri: str, tmp_path: Path)
         one = await ada.tab()
         await ada.sign_in(one)
         two = await ada.tab()
-        await expect(two.get_by_text("No dream is written here yet.")).to_be_visible()
+        await expect(two.get_by_text("No dreams yet.")).to_be_visible()
 
         async with held(server):
             await ada.slow(one, upload=500_000)
@@ -50,8 +50,8 @@ async def test_a_dream_in_two_tabs(data: Path, mongodb_uri: str, tmp_path: Path)
             at_once = await boxes(two, ".picture, .piece")
             await watch_shifts(two)
             await ada.slow(one)
-            await expect(one.get_by_text("Processing pictures: 0 of 1 ready")).to_be_visible()
-            await expect(two.get_by_text("Processing pictures: 0 of 1 ready")).to_be_visible()
+            await expect(one.get_by_text("Processing the picture…")).to_be_visible()
+            await expect(two.get_by_text("Processing the picture…")).to_be_visible()
         await loaded(one, 1)
         await loaded(two, 1)
         assert await boxes(two, ".picture, .piece") == at_once
@@ -65,7 +65,7 @@ async def test_a_dream_in_two_tabs(data: Path, mongodb_uri: str, tmp_path: Path)
         await expect(two.get_by_role("link", name="A blue door")).to_be_visible()
 
         await one.get_by_role("button", name="Delete").click()
-        await expect(two.get_by_text("No dream is written here yet.")).to_be_visible()
+        await expect(two.get_by_text("No dreams yet.")).to_be_visible()
         await expect(two.get_by_role("link", name="A blue door")).to_have_count(0)
 
         await one.get_by_role("button", name="Settings").click()
@@ -90,7 +90,7 @@ async def test_a_dream_on_two_devices(data: Path, mongodb_uri: str) -> None:
             content = "A door.\n\nA stair.\n\nA window."
             dream = await api.dream(wide, upright, upright, content=content, positions=[7, 17, 17])
             page = await ada.tab(f"#/dream/{dream['id']}")
-            await page.get_by_label("User name").fill("ada")
+            await page.get_by_label("Username").fill("ada")
             await page.get_by_label("Password").fill("correct horse")
             await page.get_by_role("button", name="Sign in").click()
             await expect(page.get_by_text("Processing pictures: 0 of 3 ready")).to_be_visible()
@@ -115,9 +115,9 @@ async def test_a_dream_on_two_devices(data: Path, mongodb_uri: str) -> None:
 async def search(tab: Page) -> None:
     """Two questions to the server."""
     await tab.get_by_role("searchbox").fill("submarine")
-    await expect(tab.get_by_text("No dream fits.")).to_be_visible()
+    await expect(tab.get_by_text("No dreams match.")).to_be_visible()
     await tab.get_by_role("searchbox").fill("")
-    await expect(tab.get_by_text("No dream is written here yet.")).to_be_visible()
+    await expect(tab.get_by_text("No dreams yet.")).to_be_visible()
 
 
 @pytest.mark.gen_test(timeout=180)
@@ -144,7 +144,7 @@ async def test_tabs_refresh_their_tokens_together(host: str, data: Path, mongodb
         for _ in range(2):
             await asyncio.gather(*(tab.reload() for tab in tabs))
         for tab in tabs:
-            await expect(tab.get_by_text("No dream is written here yet.")).to_be_visible()
+            await expect(tab.get_by_text("No dreams yet.")).to_be_visible()
         while len(refreshed) < 4 * len(tabs):
             await asyncio.gather(*(search(tab) for tab in tabs))
         assert refreshed == [200] * len(refreshed)

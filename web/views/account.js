@@ -1,12 +1,13 @@
 // @ts-check
-// Settings of the page, signing out, and the end of the account.
+// The dialog for language, appearance and signing out, and the one that deletes the account.
 
 import { call } from '../api.js'
 import { h, iconButton } from '../dom.js'
 import { outbox } from '../outbox.js'
 import { session } from '../session.js'
+import { setting } from '../settings.js'
 import * as store from '../store.js'
-import { language, recall, t } from '../words.js'
+import { language, t } from '../words.js'
 
 /** @param {import('../app').App} app */
 export function showAccount(app) {
@@ -21,32 +22,32 @@ export function showAccount(app) {
     ],
     (value) => {
       dialog.close()
-      app.speakIn(/** @type {'en' | 'zh'} */ (value))
+      app.changeLanguage(/** @type {'en' | 'zh'} */ (value))
     },
   )
   const themes = choices(
     'theme',
     t('theme'),
-    recall('theme') ?? '',
+    setting('theme') ?? '',
     [
-      ['', t('theme_auto')],
+      ['', t('theme_system')],
       ['dark', t('theme_dark')],
       ['light', t('theme_light')],
     ],
-    app.paint,
+    app.setTheme,
   )
-  const leave = async () => {
+  const signOut = async () => {
     dialog.close()
     await session.leave()
-    app.renamed('#/')
+    app.replaceUrl('#/')
   }
   const dialog = h(
     'dialog',
-    { class: 'sheet', 'aria-label': t('menu') },
+    { class: 'sheet', 'aria-label': t('settings') },
     h(
       'header',
       { class: 'row' },
-      h('h2', null, user?.username ?? t('menu')),
+      h('h2', null, user?.username ?? t('settings')),
       iconButton('close', t('close'), () => dialog.close()),
     ),
     languages,
@@ -56,10 +57,10 @@ export function showAccount(app) {
       h(
         'div',
         { class: 'row' },
-        h('button', { type: 'button', on: { click: leave } }, t('sign_out')),
+        h('button', { type: 'button', on: { click: signOut } }, t('sign_out')),
         h(
           'button',
-          { type: 'button', class: 'danger', on: { click: () => (dialog.close(), sureToDelete(app)) } },
+          { type: 'button', class: 'danger', on: { click: () => (dialog.close(), confirmDelete(app)) } },
           t('delete_account'),
         ),
       ),
@@ -68,7 +69,7 @@ export function showAccount(app) {
 }
 
 /** @param {import('../app').App} app */
-function sureToDelete(app) {
+function confirmDelete(app) {
   const user = session.user
   const name = user?.username ?? ''
   const problem = h('p', { class: 'problem', role: 'alert' })
@@ -76,19 +77,19 @@ function sureToDelete(app) {
     autocomplete: 'off',
     autocapitalize: 'none',
     'aria-label': t('username'),
-    on: { input: () => (sure.disabled = field.value !== name) },
+    on: { input: () => (confirm.disabled = field.value !== name) },
   })
-  const sure = h('button', { type: 'submit', class: 'danger', disabled: true }, t('delete_account'))
+  const confirm = h('button', { type: 'submit', class: 'danger', disabled: true }, t('delete_account'))
   const onSubmit = async (/** @type {Event} */ event) => {
     event.preventDefault()
     try {
       await call('DELETE', '/api/me')
       dialog.close()
       await session.left()
-      if (user) await store.dropUser(user.id) // after the views, which keep drafts when they close
-      app.renamed('#/')
+      if (user) await store.dropUser(user.id) // after the views, which save drafts when they close
+      app.replaceUrl('#/')
     } catch (error) {
-      problem.textContent = app.sentence(error)
+      problem.textContent = app.errorText(error)
     }
   }
   const dialog = h(
@@ -105,7 +106,7 @@ function sureToDelete(app) {
         'div',
         { class: 'row' },
         h('button', { type: 'button', on: { click: () => dialog.close() } }, t('cancel')),
-        sure,
+        confirm,
       ),
     ),
   )

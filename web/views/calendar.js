@@ -115,7 +115,7 @@ export class Calendar {
       if (!n) return h('span', { 'aria-current': current }, number)
       const chosen = night === this.night
       const click = () => this.choose(chosen ? '' : night)
-      const label = t(n === 1 ? 'night_with_dream' : 'nights_with_dreams', { date: dayName(night), n })
+      const label = t('dreams_on', { date: dayName(night), n })
       return h(
         'button',
         { type: 'button', 'aria-label': label, 'aria-pressed': String(chosen), 'aria-current': current, on: { click } },

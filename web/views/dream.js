@@ -8,7 +8,7 @@ import { journal } from '../journal.js'
 import { UNDO, outbox } from '../outbox.js'
 import { session } from '../session.js'
 import { size, split } from '../text.js'
-import { clock, failure, locale, longDate, moodName, t } from '../words.js'
+import { clock, failureText, locale, longDate, moodName, t } from '../words.js'
 import { showLarge } from './large.js'
 import { Picture } from './picture.js'
 
@@ -38,7 +38,7 @@ export function dreamView(id, app) {
   const foot = h('footer', { class: 'row dream-foot' })
   const article = h('article', { class: 'dream', hidden: true }, head, banner, body, foot)
   const element = h('main', { id: 'content', tabindex: '-1', 'aria-busy': 'true' }, article)
-  const view = { element, title: '', close, back }
+  const view = { element, title: '', close, resume }
 
   const show = () => keepFocus(element, showNow)
   const onDream = (/** @type {Event} */ event) => {
@@ -53,7 +53,7 @@ export function dreamView(id, app) {
   async function load() {
     if (await journal.known(id)) show()
     try {
-      if (!(await journal.get(id)) && !deleting) return nothing(t(dream ? 'gone' : 'no_such_dream'))
+      if (!(await journal.get(id)) && !deleting) return nothing(t(dream ? 'deleted_elsewhere' : 'no_such_dream'))
       show()
     } catch {
       if (!dream) nothing(t('not_here'))
@@ -61,7 +61,7 @@ export function dreamView(id, app) {
     listen()
   }
 
-  function back() {
+  function resume() {
     listen()
     journal.get(id).catch(() => {}) // it shows what it has
   }
@@ -81,7 +81,7 @@ export function dreamView(id, app) {
       onProgress: (message) => journal.learnImage(id, message.image, message.revision),
       onDeleted: () => {
         journal.gone(id)
-        nothing(t('gone'))
+        nothing(t('deleted_elsewhere'))
       },
       onStatus: (status, { code }) => {
         if (status === 'connected') for (const picture of pictures.values()) picture.reconnected()
@@ -105,7 +105,7 @@ export function dreamView(id, app) {
     const lasting = journal.lasting(id)
     if (lasting !== id) {
       id = lasting
-      app.renamed(`#/dream/${id}`)
+      app.replaceUrl(`#/dream/${id}`)
     }
     const now = journal.shown(id)
     if (!now) return
@@ -113,7 +113,7 @@ export function dreamView(id, app) {
     article.hidden = false
     element.removeAttribute('aria-busy')
     view.title = dream.title || t('untitled')
-    app.titled(view)
+    app.updateTitle(view)
     showHead(dream)
     showBanner(dream)
     showBody(dream)
@@ -156,7 +156,7 @@ export function dreamView(id, app) {
     else if (open) {
       const done = images.length - open
       refill(banner, 'processing', () => [bar()])
-      setBar(banner, t('processing_count', { done, total: images.length }), done, images.length)
+      setBar(banner, t('processing_count', { done, n: images.length }), done, images.length)
     }
   }
 
@@ -251,7 +251,7 @@ export function dreamView(id, app) {
     try {
       await work()
     } catch (error) {
-      toast(app.sentence(error))
+      toast(app.errorText(error))
     }
     show()
   }
@@ -273,7 +273,7 @@ export function dreamView(id, app) {
       const entry = outbox.find(key)
       if (entry) outbox.takeBack(entry)
     }
-    toast(t('deleted'), { label: t('undo'), undo, seconds: UNDO })
+    toast(t('deleted'), { label: t('undo'), act: undo, seconds: UNDO })
   }
 
   /** For who listens instead of looking: each picture's end. @param {ShownDream} dream */
@@ -284,10 +284,10 @@ export function dreamView(id, app) {
       if (!before || before === image.status) return []
       if (image.status === 'completed') return [t('picture_ready', { n: index + 1 })]
       if (image.status !== 'failed' || !image.error) return []
-      return [t('picture_failed', { n: index + 1, detail: failure(image.error) })]
+      return [t('picture_failed', { n: index + 1, detail: failureText(image.error) })]
     })
     const all = images.length > 1 && images.every(({ status }) => status === 'completed')
-    if (news.length) app.speak(all ? `${news.join(' ')} ${t('pictures_ready')}` : news.join(' '))
+    if (news.length) app.announce(all ? `${news.join(' ')} ${t('pictures_ready')}` : news.join(' '))
   }
 }
 

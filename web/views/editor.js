@@ -84,7 +84,14 @@ export class Editor {
       this.#insert([...(input.files ?? [])], this.#caret)
       input.value = ''
     }
-    return h('input', { type: 'file', class: 'unseen', tabindex: '-1', 'aria-label': label, on: { change }, ...props })
+    return h('input', {
+      type: 'file',
+      class: 'visually-hidden',
+      tabindex: '-1',
+      'aria-label': label,
+      on: { change },
+      ...props,
+    })
   }
 
   /** @param {{text: string}} block @param {number} index */
@@ -121,7 +128,7 @@ export class Editor {
     const last = index === this.blocks.length - 2 && textOf(this.blocks[index + 1]) === ''
     const box = h(
       'figure',
-      { class: 'picture', role: 'group', 'aria-label': t('picture_options', { n: number }) },
+      { class: 'picture', role: 'group', 'aria-label': t('picture_number', { n: number }) },
       h('div', { class: 'over' }, picture),
       h(
         'div',
@@ -154,7 +161,7 @@ export class Editor {
     this.#change([...this.blocks.slice(0, index - 1), { text }, ...this.blocks.slice(index + 2)])
     this.#putCaret({ block: index - 1, at: before.length })
     const undo = () => this.#closed || this.#change(whole)
-    toast(t('picture_removed'), { label: t('undo'), undo, seconds: this.told.undo })
+    toast(t('picture_removed'), { label: t('undo'), act: undo, seconds: this.told.undo })
   }
 
   /** @param {readonly File[]} chosen @param {Place | null} place */

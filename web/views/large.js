@@ -39,7 +39,7 @@ export function showLarge(images, key, renewed) {
     return h('li', null, picture)
   })
   const count = h('p', { class: 'count', 'aria-live': 'polite' })
-  const strip = h('ul', { class: 'strip', tabindex: '0', 'aria-label': t('journal') }, slides)
+  const strip = h('ul', { class: 'strip', tabindex: '0', 'aria-label': t('pictures') }, slides)
   const previous = iconButton('back', t('previous'), () => go(current - 1), { class: 'plain side previous' })
   const next = iconButton('forward', t('next'), () => go(current + 1), { class: 'plain side next' })
   const close = iconButton('close', t('close'), () => dialog.close(), { class: 'plain corner' })

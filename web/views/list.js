@@ -8,7 +8,7 @@ import { outbox } from '../outbox.js'
 import { session } from '../session.js'
 import * as store from '../store.js'
 import { summary } from '../text.js'
-import { dayName, failure, moodName, shortDate, t } from '../words.js'
+import { dayName, failureText, moodName, shortDate, t } from '../words.js'
 import { Calendar } from './calendar.js'
 import { address } from './picture.js'
 
@@ -71,7 +71,7 @@ export function listView(parameters, app) {
   const element = h(
     'main',
     { id: 'content', class: 'list', tabindex: '-1' },
-    h('h1', { class: 'unseen' }, t('journal')),
+    h('h1', { class: 'visually-hidden' }, t('journal')),
     h('div', { class: 'tools' }, h('search', null, icon('search'), field), calendar.button),
     calendar.element,
     h('div', { class: 'results' }, filter, offline, drafts, list, empty, more),
@@ -93,7 +93,7 @@ export function listView(parameters, app) {
   watcher.observe(more)
   showFilter()
   start()
-  return { element, title: t('journal'), close, pause, back }
+  return { element, title: t('journal'), close, pause, resume }
 
   async function start() {
     showDrafts()
@@ -107,7 +107,7 @@ export function listView(parameters, app) {
     if (element.isConnected) live.connect() // it may have been left meanwhile
   }
 
-  function back() {
+  function resume() {
     showDrafts()
     calendar.show()
     first()
@@ -146,7 +146,7 @@ export function listView(parameters, app) {
       offline.hidden = !page.offline
       show()
     } catch (error) {
-      if (!signal.aborted) say(app.sentence(error), t('try_another'), first)
+      if (!signal.aborted) say(app.errorText(error), t('retry'), first)
     }
   }
 
@@ -180,7 +180,7 @@ export function listView(parameters, app) {
     typing = setTimeout(() => {
       query = { ...query, q: field.value.trim() }
       loaded = false // what is listed answers another question
-      app.renamed(address_of(query))
+      app.replaceUrl(address_of(query))
       showFilter()
       first()
     }, PAUSE)
@@ -301,7 +301,11 @@ function fill(card, dream) {
   const [heading, excerpt] = summary(title, content)
   const about = [mood && moodName(mood), ...tags.map((tag) => `#${tag}`)].filter(Boolean).join(' · ')
   const failed = images.find(({ error }) => error)?.error
-  const problem = pending?.problem ? t('not_sent', { detail: pending.problem.detail }) : failed ? failure(failed) : ''
+  const problem = pending?.problem
+    ? t('not_sent', { detail: pending.problem.detail })
+    : failed
+      ? failureText(failed)
+      : ''
   card.replaceChildren(
     h(
       'a',

@@ -2,7 +2,7 @@
 // One picture of a dream, from the first preview to the finished picture, in a box that never changes its shape.
 
 import { h, icon, setStyle } from '../dom.js'
-import { failure, t } from '../words.js'
+import { failureText, t } from '../words.js'
 
 /** @typedef {import('../types').ShownImage} ShownImage */
 
@@ -131,7 +131,7 @@ export class Picture {
         'div',
         { class: 'says' },
         h('p', null, t('cannot_show')),
-        h('button', { type: 'button', on: { click: again } }, icon('retry'), t('try_another')),
+        h('button', { type: 'button', on: { click: again } }, icon('retry'), t('retry')),
       ),
     )
   }
@@ -146,7 +146,7 @@ export class Picture {
       h(
         'div',
         { class: 'says' },
-        h('p', null, t('picture_failed', { n: this.#number, detail: failure(error) })),
+        h('p', null, t('picture_failed', { n: this.#number, detail: failureText(error) })),
         h(
           'div',
           { class: 'row' },

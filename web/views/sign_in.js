@@ -62,7 +62,7 @@ export function signInView(app) {
     if (isNew) password.setAttribute('aria-describedby', 'rule')
     else password.removeAttribute('aria-describedby')
     view.title = t(isNew ? 'sign_up' : 'sign_in')
-    app.titled(view)
+    app.updateTitle(view)
   }
 
   /** @param {Event} event */
@@ -82,11 +82,11 @@ export function signInView(app) {
 
   /** @param {unknown} error */
   function why(error) {
-    if (!(error instanceof Refused)) return app.sentence(error)
+    if (!(error instanceof Refused)) return app.errorText(error)
     if (error.status === 401) return t('wrong_password')
     if (error.status === 409) return t('name_taken')
     if (error.status === 403) return t('no_new_accounts')
-    if (error.status === 429) return t('too_many_tries', { n: error.retryAfter })
+    if (error.status === 429) return t('too_many_attempts', { n: Math.max(1, Math.ceil(error.retryAfter / 60)) })
     return error.message
   }
 }

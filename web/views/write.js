@@ -43,7 +43,7 @@ export function writeView({ draftKey, dreamId }, app) {
   let touched = false
   let saving = false
 
-  const editor = new Editor(user, { changed: change, notKept: () => notKept(''), undo: UNDO })
+  const editor = new Editor(user, { changed: change, notKept: showDraftError, undo: UNDO })
   const title = h('input', {
     class: 'title',
     maxlength: MOST_TITLE,
@@ -75,7 +75,7 @@ export function writeView({ draftKey, dreamId }, app) {
   const form = h(
     'form',
     { class: 'write', hidden: true, on: { submit: onSave, keydown: onKey } },
-    h('h1', { class: 'unseen' }, t(dreamId ? 'edit_title' : 'write')),
+    h('h1', { class: 'visually-hidden' }, t(dreamId ? 'edit_title' : 'write')),
     title,
     editor.element,
     h(
@@ -124,7 +124,7 @@ export function writeView({ draftKey, dreamId }, app) {
   async function open() {
     const found = dreamId ? await openChange() : await openNew()
     if (ended) return
-    if (!found) return app.replace('#/')
+    if (!found) return app.redirect('#/')
     draft = found
     const { fields: given } = draft
     title.value = given.title
@@ -280,15 +280,14 @@ export function writeView({ draftKey, dreamId }, app) {
     try {
       // Blocks of text and photos are the editor's own: what is kept must not change any more.
       await store.keepDraft(structuredClone(draft))
-      if (!timer) kept.textContent = t('saved_here')
-    } catch (error) {
-      notKept(String(/** @type {any} */ (error)?.message ?? error))
+      if (!timer) kept.textContent = t('draft_saved')
+    } catch {
+      showDraftError()
     }
   }
 
-  /** @param {string} detail */
-  function notKept(detail) {
-    kept.textContent = t('draft_not_kept', { detail })
+  function showDraftError() {
+    kept.textContent = t('draft_not_saved')
   }
 
   /** What the timer would do, now. */
@@ -302,13 +301,13 @@ export function writeView({ draftKey, dreamId }, app) {
     timer = undefined
     const given_up = structuredClone(draft)
     await store.dropDraft(draft.key)
-    app.replace(dreamId ? `#/dream/${dreamId}` : '#/')
+    app.redirect(dreamId ? `#/dream/${dreamId}` : '#/')
     if (!touched && !dreamId && isEmpty(given_up)) return
     const undo = async () => {
       await store.keepDraft(given_up)
       app.go(dreamId ? `#/edit/${dreamId}` : `#/write/${given_up.key}`)
     }
-    if (touched || !dreamId) toast(t('discarded'), { label: t('undo'), undo, seconds: UNDO })
+    if (touched || !dreamId) toast(t('discarded'), { label: t('undo'), act: undo, seconds: UNDO })
   }
 
   /** @param {Event} event */
@@ -331,11 +330,11 @@ export function writeView({ draftKey, dreamId }, app) {
       const written = { ...draft.fields, content }
       if (before) return await saveChange(before, written, placed, images)
       const key = await outbox.add({ kind: 'create', fields: written, photos: placed, notBefore: 0 }, draft.key)
-      app.replace(`#/dream/${journal.localId(key)}`)
-    } catch (error) {
-      // This device has no room: the draft stays as it is.
+      app.redirect(`#/dream/${journal.localId(key)}`)
+    } catch {
+      // The device is out of space; the draft stays as it is.
       saving = false
-      notKept(String(error))
+      showDraftError()
     }
   }
 
@@ -357,7 +356,7 @@ export function writeView({ draftKey, dreamId }, app) {
     if (remove.length) {
       keys.push(await outbox.add({ kind: 'change', dreamId, fields: {}, positions: [], photos: [], remove, notBefore }))
     }
-    app.replace(`#/dream/${dreamId}`)
+    app.redirect(`#/dream/${dreamId}`)
     const undo = async () => {
       for (const entry of keys.map((key) => outbox.find(key))) if (entry) await outbox.takeBack(entry)
       const { title, content, dreamed_at, mood, lucidity, tags, images } = before
@@ -373,7 +372,7 @@ export function writeView({ draftKey, dreamId }, app) {
         notBefore: 0,
       })
     }
-    toast(t('saved'), { label: t('undo'), undo, seconds: UNDO })
+    toast(t('saved'), { label: t('undo'), act: undo, seconds: UNDO })
   }
 }
 
