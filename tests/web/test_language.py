@@ -1,4 +1,4 @@
-"""In which language the page speaks and in which colours it is seen, and that both are remembered."""
+"""The language and the appearance of the page: their defaults, and that the page saves both choices."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests import photos
 from tests.client import Api, Server, settings
 from tests.web.browser import browsing, photo_file
 
-# Everything that is read or heard of the page: in the views, and in what lies over them.
+# Every text and accessible name on the page, dialogs and toasts included.
 SAID = """() => {
   const seen = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT)
   const said = []
@@ -26,17 +26,15 @@ DARK, LIGHT = "rgb(18, 18, 31)", "rgb(246, 242, 234)"
 
 
 async def english(page: Page) -> set[str]:
-    """What is said on the page in letters that no Chinese text of ours needs."""
+    """The texts of the page with Latin letters, which no Chinese text of ours needs."""
     said: list[str] = await page.evaluate(SAID)
     ours = ("Dreamlog", "English", "ada", "By the sea", "sea")
     return {each for each in said if re.search("[a-z]", re.sub("|".join(ours), "", each))}
 
 
 @pytest.mark.gen_test
-async def test_the_page_speaks_the_browsers_language_and_the_chosen_one(
-    data: Path, mongodb_uri: str, tmp_path: Path
-) -> None:
-    """Chinese from the first word to the last, on every view; then English, also after a reload; dates too."""
+async def test_the_language_follows_the_browser_or_the_user(data: Path, mongodb_uri: str, tmp_path: Path) -> None:
+    """Every view is in Chinese, dates included; after a change of language it is in English, also after a reload."""
     photo = photo_file(tmp_path, "a.jpg", photos.small_jpeg(2))
     async with (
         Server(data, **settings(data, mongodb_uri)) as server,
@@ -146,8 +144,8 @@ async def test_the_page_speaks_the_browsers_language_and_the_chosen_one(
 
 
 @pytest.mark.gen_test
-async def test_it_is_dark_unless_one_likes_it_light(data: Path, mongodb_uri: str) -> None:
-    """Light where the device says so; what is chosen wins, and is remembered."""
+async def test_the_appearance_follows_the_system_or_the_user(data: Path, mongodb_uri: str) -> None:
+    """The page follows the system until the user chooses; it saves the choice."""
     async with Server(data, **settings(data, mongodb_uri)) as server, browsing(server.url) as chromium:
         for prefers, seen in (("dark", DARK), ("light", LIGHT)):
             somebody = await chromium.person("desk", color_scheme=prefers)
@@ -164,3 +162,32 @@ async def test_it_is_dark_unless_one_likes_it_light(data: Path, mongodb_uri: str
         assert await page.evaluate(BACKGROUND) == DARK
         colour = "document.querySelector('meta[name=theme-color]').content"
         assert await page.evaluate(colour) == "#12121f"
+
+
+@pytest.mark.gen_test
+async def test_singular_and_plural_and_the_language_of_the_server(data: Path, mongodb_uri: str) -> None:
+    """A count of one has a form of its own, and the page asks the server for answers in its own language."""
+    for attempts, minutes in ((1, "5 minutes"), (5, "1 minute")):
+        limited = settings(data / minutes, mongodb_uri, limits__login_failures=attempts)
+        async with Server(data / minutes, **limited) as server, browsing(server.url) as chromium:
+            ada = await chromium.person("phone", locale="en-GB")
+            ada.expected = ("401", "429")
+            page = await ada.tab()
+            await page.get_by_label("Username").fill("ada")
+            await page.get_by_label("Password").fill("wrong horse")
+            for _ in range(attempts):
+                async with page.expect_response("**/api/auth/login") as refused:
+                    await page.get_by_role("button", name="Sign in").click()
+                assert (await refused.value).status == 401
+                await expect(page.get_by_text("Incorrect username or password.")).to_be_visible()
+            await page.get_by_role("button", name="Sign in").click()
+            await expect(page.get_by_text(f"Too many attempts. Try again in {minutes}.")).to_be_visible()
+
+            await page.get_by_role("button", name="Settings").click()
+            await page.get_by_text("中文").click()
+            await page.get_by_label("用户名").fill("ada")
+            await page.get_by_label("密码").fill("wrong horse")
+            async with page.expect_request("**/api/auth/login") as asked:
+                await page.get_by_role("button", name="登录").click()
+            assert (await asked.value).headers["accept-language"] == "zh"
+            await expect(page.get_by_text("尝试次数过多")).to_be_visible()
