@@ -1,19 +1,18 @@
 // @ts-check
-// Calls of the public API, signed in: JSON, and uploads that tell how far they are.
+// Authenticated calls of the API: JSON requests, and uploads with progress.
 
-import { Refused, Unreachable, session } from './session.js'
+import { HttpError, Unreachable, session } from './session.js'
 import { language } from './words.js'
 
-// Milliseconds after which a connection is taken for dead: on a network that swallows everything, browsers themselves wait
-// for a quarter of an hour.
-const SILENCE = 60_000 // until an answer begins
-const STALLED = 180_000 // of an upload, without a byte taken: a slow network first drains what it has been given
+// Milliseconds. On a network that drops all packets, browsers themselves wait a quarter of an hour.
+const ANSWER_TIMEOUT = 60_000 // until the response begins
+const UPLOAD_STALL_TIMEOUT = 180_000 // without upload progress; a slow network first drains its buffers
 
 /**
  * @param {string} method @param {string} path
  * @param {{body?: unknown, signal?: AbortSignal}} [options]
- * @returns {Promise<any>} the answer's JSON, null when it has none
- * @throws {Refused | Unreachable}
+ * @returns {Promise<any>} the JSON of the response, or null
+ * @throws {HttpError | Unreachable}
  */
 export async function call(method, path, { body, signal } = {}) {
   const response = await withToken(async (token) => {
@@ -21,10 +20,10 @@ export async function call(method, path, { body, signal } = {}) {
     const headers = { Authorization: `Bearer ${token}`, 'Accept-Language': language }
     if (body !== undefined) headers['Content-Type'] = 'application/json'
     const sent = body === undefined ? undefined : JSON.stringify(body)
-    const silence = new AbortController()
-    const timer = setTimeout(() => silence.abort(new Unreachable()), SILENCE)
-    const ended = signal ? AbortSignal.any([signal, silence.signal]) : silence.signal
-    const answer = await fetch(path, { method, headers, body: sent, signal: ended })
+    const timeout = new AbortController()
+    const timer = setTimeout(() => timeout.abort(new Unreachable()), ANSWER_TIMEOUT)
+    const aborted = signal ? AbortSignal.any([signal, timeout.signal]) : timeout.signal
+    const answer = await fetch(path, { method, headers, body: sent, signal: aborted })
       .catch((error) => {
         throw error.name === 'AbortError' ? error : new Unreachable()
       })
@@ -34,35 +33,35 @@ export async function call(method, path, { body, signal } = {}) {
     })
     return { status: answer.status, text, retryAfter: answer.headers.get('Retry-After') }
   })
-  return settled(response)
+  return parseAnswer(response)
 }
 
 /**
- * Send a form; `onProgress` is told how many bytes have gone out.
+ * Send a form; `onProgress` receives the number of bytes sent.
  * @param {string} path @param {FormData} form
  * @param {{key: string, onProgress: (progress: import('./types').Progress) => void, signal: AbortSignal}} options
  *   `key` is the Idempotency-Key
  * @returns {Promise<any>}
- * @throws {Refused | Unreachable}
+ * @throws {HttpError | Unreachable}
  */
 export async function upload(path, form, { key, onProgress, signal }) {
   const response = await withToken(
     (token) =>
       new Promise((resolve, reject) => {
-        const request = new XMLHttpRequest() // fetch does not tell how much has gone out
+        const request = new XMLHttpRequest() // fetch reports no upload progress
         request.open('POST', path)
         request.setRequestHeader('Authorization', `Bearer ${token}`)
         request.setRequestHeader('Accept-Language', language)
         request.setRequestHeader('Idempotency-Key', key)
         /** @type {ReturnType<typeof setTimeout> | undefined} */
         let timer
-        const alive = () => {
+        const restartTimer = () => {
           clearTimeout(timer)
-          timer = setTimeout(() => (reject(new Unreachable()), request.abort()), STALLED)
+          timer = setTimeout(() => (reject(new Unreachable()), request.abort()), UPLOAD_STALL_TIMEOUT)
         }
         request.onloadend = () => clearTimeout(timer)
         request.upload.onprogress = ({ loaded, total }) => {
-          alive()
+          restartTimer()
           onProgress({ sent: loaded, total })
         }
         const answer = () => ({
@@ -76,39 +75,39 @@ export async function upload(path, form, { key, onProgress, signal }) {
         signal.addEventListener('abort', () => request.abort())
         if (signal.aborted) reject(signal.reason)
         else {
-          alive()
+          restartTimer()
           request.send(form)
         }
       }),
   )
-  return settled(response)
+  return parseAnswer(response)
 }
 
-/** A last call of a page that is being closed. @param {string} path */
-export async function deleteAtTheEnd(path) {
+/** A DELETE that the browser finishes after the page has closed. @param {string} path */
+export async function deleteOnUnload(path) {
   const token = await session.token()
   await fetch(path, { method: 'DELETE', keepalive: true, headers: { Authorization: `Bearer ${token}` } })
 }
 
 /**
  * @typedef {{status: number, text: string, retryAfter: string | null}} Answer
- * @param {(token: string) => Promise<Answer>} ask
+ * @param {(token: string) => Promise<Answer>} request
  */
-async function withToken(ask) {
-  const answer = await ask(await session.token())
-  return answer.status === 401 ? ask(await session.token({ fresh: true })) : answer
+async function withToken(request) {
+  const answer = await request(await session.token())
+  return answer.status === 401 ? request(await session.token({ fresh: true })) : answer
 }
 
 /** @param {Answer} answer */
-function settled({ status, text, retryAfter }) {
+function parseAnswer({ status, text, retryAfter }) {
   /** @type {any} */
   let body = null
   try {
     body = text ? JSON.parse(text) : null
   } catch {
-    // a proxy's own page
+    // an error page of a proxy
   }
   if (status >= 200 && status < 300) return body
   if ([502, 503, 504].includes(status)) throw new Unreachable(Number(retryAfter))
-  throw new Refused(status, body, retryAfter)
+  throw new HttpError(status, body, retryAfter)
 }

@@ -4,7 +4,7 @@
 import { h, iconButton, isTyping, toast } from './dom.js'
 import { journal } from './journal.js'
 import { outbox } from './outbox.js'
-import { Refused, Unreachable, session } from './session.js'
+import { HttpError, Unreachable, session } from './session.js'
 import { saveSetting, setting } from './settings.js'
 import * as store from './store.js'
 import { blocksOf } from './text.js'
@@ -176,7 +176,7 @@ export class App {
     if (view === this.#view) document.title = view.title === t('name') ? t('name') : `${view.title} · ${t('name')}`
   }
 
-  /** Tell users of screen readers. @param {string} text */
+  /** Announce a text to users of screen readers. @param {string} text */
   announce(text) {
     const status = /** @type {HTMLElement} */ (document.getElementById('announcement'))
     status.textContent = text
@@ -185,7 +185,7 @@ export class App {
   /** @param {unknown} error */
   errorText(error) {
     if (error instanceof Unreachable) return t('unreachable')
-    return t('something_wrong', { detail: error instanceof Refused ? error.message : String(error) })
+    return t('something_wrong', { detail: error instanceof HttpError ? error.message : String(error) })
   }
 
   /** @param {'en' | 'zh'} chosen */
@@ -221,7 +221,7 @@ export class App {
     const dreamId = entry.kind === 'create' ? null : entry.dreamId
     const key = dreamId ? draftOf(dreamId) : `new-${entry.key}`
     const fields = { title, dreamed_at, mood, lucidity, tags }
-    await outbox.takeBack(entry, { key, user: entry.user, dreamId, fields, blocks, changedAt: Date.now() })
+    await outbox.withdraw(entry, { key, user: entry.user, dreamId, fields, blocks, changedAt: Date.now() })
     this.redirect(dreamId ? `#/edit/${dreamId}` : `#/write/${key}`)
   }
 }

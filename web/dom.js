@@ -1,9 +1,9 @@
 // @ts-check
-// Elements, icons and short messages. Text always goes in as text, never as HTML.
+// Elements, icons and toasts. Text is always inserted as text, never as HTML.
 
 const SVG = 'http://www.w3.org/2000/svg'
 
-/** Drawn for this page on a 24 by 24 grid, as strokes. */
+/** Strokes on a 24 by 24 grid, drawn for this page. */
 const ICONS = {
   add: 'M12 5v14M5 12h14',
   back: 'M15 5l-7 7 7 7',
@@ -25,8 +25,8 @@ const ICONS = {
 /** @typedef {Record<string, any>} Props */
 
 /**
- * An element. `on` are listeners, `style` custom properties, names that begin with a dot are properties, `true` is an
- * empty attribute, and what is null, undefined or false is left out.
+ * Create an element. `on` has event listeners, `style` has CSS properties, and a name that begins with a dot is a DOM
+ * property. `true` sets an empty attribute; null, undefined and false set none.
  * @template {keyof HTMLElementTagNameMap} K
  * @param {K} tag
  * @param {Props | null} [props]
@@ -48,7 +48,7 @@ export function h(tag, props, ...children) {
   return element
 }
 
-/** @param {HTMLElement} element @param {string} property @param {unknown} value null takes it away */
+/** @param {HTMLElement} element @param {string} property @param {unknown} value null removes it */
 export function setStyle(element, property, value) {
   if (value === null || value === undefined) element.style.removeProperty(property)
   else element.style.setProperty(property, String(value))
@@ -67,7 +67,7 @@ export function icon(name) {
 }
 
 /**
- * A button that shows only an icon, with its name for who hears it or rests on it.
+ * A button with an icon; the label is its accessible name and its tooltip.
  * @param {keyof typeof ICONS} name @param {string} label
  * @param {(event: MouseEvent) => void} click @param {Props} [props]
  */
@@ -80,9 +80,9 @@ export function iconButton(name, label, click, props) {
 }
 
 /**
- * Fill `element`, unless it shows this `state` already: a button that is made anew between a finger's coming down and
- * its going up is never clicked.
- * @param {HTMLElement} element @param {unknown} state all that `build` depends on
+ * Fill `element`, unless it shows this `state` already: a button that is replaced between touchstart and touchend gets
+ * no click.
+ * @param {HTMLElement} element @param {unknown} state everything that `build` depends on
  * @param {() => (Node | null | false)[]} build
  */
 export function refill(element, state, build) {
@@ -93,7 +93,7 @@ export function refill(element, state, build) {
 }
 
 /**
- * Do `work`, which may take away or move what has the focus inside `element`; the keyboard stays in there.
+ * Run `work`, which may remove or move the focused element, and keep the focus inside `element`.
  * @param {HTMLElement} element @param {() => void} work
  */
 export function keepFocus(element, work) {
@@ -108,7 +108,7 @@ export function keepFocus(element, work) {
 const toasts = () => /** @type {HTMLElement} */ (document.getElementById('toasts'))
 
 /**
- * A short message at the bottom, which screen readers announce; `action` adds a button and its time on the screen.
+ * Show a short message at the bottom; screen readers announce it. `action` adds a button and sets the duration.
  * @param {string} text
  * @param {{label: string, act: () => void, seconds: number}} [action]
  */
@@ -128,7 +128,7 @@ export function toast(text, action) {
   toasts().append(element)
 }
 
-/** Is this what somebody types into, so that single keys are theirs? @param {EventTarget | null} target */
+/** Whether the user is typing, so that single keys are no shortcuts. @param {EventTarget | null} target */
 export function isTyping(target) {
   return target instanceof HTMLElement && target.closest('input, textarea, select, [contenteditable]') !== null
 }

@@ -1,28 +1,28 @@
 // @ts-check
-// One tab at a time. The browser's own locks need https or localhost; a phone in the house comes over plain http, and
-// there a lease in the database that the tabs share serves.
+// Locks between tabs. The browser's Web Locks need https or localhost. Over plain http, as from a phone in the local
+// network, a lease in IndexedDB replaces them.
 
-import { lease, letGo, release } from './store.js'
+import { lease, release, releaseNow } from './store.js'
 
-const SECONDS = 4 // after which the lease of a tab that was closed is free again; a reload waits for it
-const me = key()
+const LEASE_SECONDS = 4 // after which the lease of a closed tab expires; a reloaded page waits this long
+const tab = randomKey()
 
-/** A name that nobody else has, of 32 letters and digits. */
-export function key() {
+/** A random key of 32 hexadecimal digits. */
+export function randomKey() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('')
 }
 
 /**
- * Run `work` while no other tab runs work under this name; waits for its turn.
+ * Wait for a lock, and run `work` while holding it.
  * @template T
  * @param {string} name @param {() => Promise<T>} work
  * @returns {Promise<T>}
  */
-export async function alone(name, work) {
+export async function withLock(name, work) {
   if (navigator.locks) return navigator.locks.request(name, work)
-  const owner = `${me} ${key()}`
-  while (!(await lease(name, owner, SECONDS))) await new Promise((resolve) => setTimeout(resolve, 100))
-  const renewal = setInterval(() => lease(name, owner, SECONDS), (1000 * SECONDS) / 4)
+  const owner = `${tab} ${randomKey()}`
+  while (!(await lease(name, owner, LEASE_SECONDS))) await new Promise((resolve) => setTimeout(resolve, 100))
+  const renewal = setInterval(() => lease(name, owner, LEASE_SECONDS), (1000 * LEASE_SECONDS) / 4)
   try {
     return await work()
   } finally {
@@ -32,11 +32,11 @@ export async function alone(name, work) {
 }
 
 /**
- * Hold `name` until the function that is returned is called, or the tab ends; null when another tab holds it.
+ * Take a lock if it is free. The tab holds it until it closes or calls the returned function; null when it is not free.
  * @param {string} name
  * @returns {Promise<(() => void) | null>}
  */
-export async function hold(name) {
+export async function tryLock(name) {
   if (navigator.locks) {
     return new Promise((resolve, reject) => {
       navigator.locks
@@ -47,11 +47,11 @@ export async function hold(name) {
         .catch(reject)
     })
   }
-  const owner = `${me} ${key()}`
-  if (!(await lease(name, owner, SECONDS))) return null
-  const renewal = setInterval(() => lease(name, owner, SECONDS), (1000 * SECONDS) / 4)
-  // The same tab, reloaded, is to find it free.
-  const closing = () => letGo(name)
+  const owner = `${tab} ${randomKey()}`
+  if (!(await lease(name, owner, LEASE_SECONDS))) return null
+  const renewal = setInterval(() => lease(name, owner, LEASE_SECONDS), (1000 * LEASE_SECONDS) / 4)
+  // A reloaded tab must find the lock free.
+  const closing = () => releaseNow(name)
   addEventListener('pagehide', closing)
   return () => {
     clearInterval(renewal)

@@ -1,11 +1,11 @@
 // @ts-check
-// What was written here and is not on the server yet. One tab sends, in the order of writing; the others are told.
-// A dream that was written offline, or whose upload broke off, is sent again under the same Idempotency-Key.
+// The queue of unsent changes. One tab sends them in order and reports the progress to the others. Entries that were
+// written offline, or whose upload failed, are sent again with the same Idempotency-Key.
 
-import { call, deleteAtTheEnd, upload } from './api.js'
-import { alone, key } from './locks.js'
+import { call, deleteOnUnload, upload } from './api.js'
+import { randomKey, withLock } from './locks.js'
 import * as photos from './photos.js'
-import { Refused, Unreachable, session } from './session.js'
+import { HttpError, Unreachable, session } from './session.js'
 import * as store from './store.js'
 import { blocksOf } from './text.js'
 
@@ -15,11 +15,11 @@ import { blocksOf } from './text.js'
  * @typedef {import('./types').Progress} Progress
  */
 
-export const UNDO = 7 // seconds in which a deletion can be taken back
+export const UNDO_SECONDS = 7 // time to undo a deletion
 
-const LONGEST_PAUSE = 60 // seconds between tries
+const MAX_BACKOFF = 60 // seconds between attempts
 
-/** Emits `change` (the list), `progress` (`detail` is the entry's key), `sent` (`detail` is `{entry, dream}`). */
+/** Emits `change` (of the queue), `progress` (`detail` is the entry's key) and `sent` (`detail` is `{entry, dream}`). */
 class Outbox extends EventTarget {
   /** @type {Entry[]} */
   entries = []
@@ -27,10 +27,10 @@ class Outbox extends EventTarget {
   progress = new Map()
   #tabs = new BroadcastChannel('dreamlog outbox')
   #running = false
-  #again = false
+  #requested = false
   #failures = 0
-  /** @type {Set<string>} entries that were written in this tab: those that it can take back */
-  #ours = new Set()
+  /** @type {Set<string>} entries of this tab, which only this tab can undo */
+  #own = new Set()
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer
   /** @type {{key: string, controller: AbortController} | null} */
@@ -39,19 +39,19 @@ class Outbox extends EventTarget {
   constructor() {
     super()
     this.#tabs.onmessage = ({ data }) => {
-      if (data.progress) this.#tellProgress(data.key, data.progress)
+      if (data.progress) this.#setProgress(data.key, data.progress)
       else if (data.stop) this.#abort(data.stop)
-      else this.#load().then(() => this.wake()) // the tab that wrote it may be closed before it has gone out
+      else this.#load().then(() => this.wake()) // the tab that added an entry may close before it is sent
     }
     addEventListener('online', () => this.wake())
-    addEventListener('pagehide', () => this.#lastDeletions())
+    addEventListener('pagehide', () => this.#sendDeletions())
   }
 
-  /** Somebody is signed in: what they wrote is read, and sent. */
+  /** Load the entries of the signed-in user, and send them. */
   async open() {
     await this.#load()
     this.wake()
-    if (session.user) await store.sweepPhotos(session.user.id)
+    if (session.user) await store.collectPhotos(session.user.id)
   }
 
   close() {
@@ -65,34 +65,34 @@ class Outbox extends EventTarget {
    * @param {Omit<import('./types').Create, 'key' | 'user' | 'state' | 'problem'>
    *   | Omit<import('./types').Change, 'key' | 'user' | 'state' | 'problem'>
    *   | Omit<import('./types').Delete, 'key' | 'user' | 'state' | 'problem'>} written
-   * @param {string} [draftKey] the draft that it was
+   * @param {string} [draftKey] the draft that the entry replaces
    * @returns {Promise<string>} the entry's key
    */
   async add(written, draftKey) {
     const user = /** @type {import('./types').User} */ (session.user).id
-    const entry = /** @type {Entry} */ ({ ...written, key: key(), user, state: 'waiting', problem: null })
-    this.#ours.add(entry.key)
-    await store.send(entry, draftKey)
-    await this.#changed()
+    const entry = /** @type {Entry} */ ({ ...written, key: randomKey(), user, state: 'waiting', problem: null })
+    this.#own.add(entry.key)
+    await store.addEntry(entry, draftKey)
+    await this.#reload()
     this.wake()
     return entry.key
   }
 
   /**
-   * Stop sending an entry and take it out; `draft` is kept in its place.
+   * Stop sending an entry and remove it; `draft` takes its place.
    * @param {Entry} entry @param {import('./types').Draft} [draft]
    */
-  async takeBack(entry, draft) {
+  async withdraw(entry, draft) {
     this.#abort(entry.key)
     this.#tabs.postMessage({ stop: entry.key })
-    await store.takeBack(entry, draft)
-    await this.#changed()
+    await store.removeEntry(entry, draft)
+    await this.#reload()
   }
 
-  /** Try a stopped entry again. @param {Entry} entry */
+  /** Send a stopped entry again. @param {Entry} entry */
   async retry(entry) {
-    await store.keepEntry({ ...entry, state: 'waiting', problem: null })
-    await this.#changed()
+    await store.saveEntry({ ...entry, state: 'waiting', problem: null })
+    await this.#reload()
     this.#failures = 0
     this.wake()
   }
@@ -102,24 +102,24 @@ class Outbox extends EventTarget {
     return this.entries.find((entry) => entry.key === key)
   }
 
-  /** Did the last try not reach the server? */
+  /** Whether the last attempt did not reach the server. */
   get failing() {
     return this.#failures > 0
   }
 
-  /** Look for something to send. */
+  /** Start sending, unless this tab is sending already. */
   wake() {
     clearTimeout(this.#timer)
-    this.#again = true
+    this.#requested = true
     if (!this.#running && session.user) this.#run()
   }
 
   async #run() {
     this.#running = true
     try {
-      await alone('dreamlog outbox', async () => {
-        while (this.#again && session.user) {
-          this.#again = false
+      await withLock('dreamlog outbox', async () => {
+        while (this.#requested && session.user) {
+          this.#requested = false
           await this.#load()
           await this.#sendAll()
         }
@@ -131,7 +131,7 @@ class Outbox extends EventTarget {
 
   async #sendAll() {
     /** @type {Set<string>} */
-    const blocked = new Set() // dreams of which an earlier change has not gone out
+    const blocked = new Set() // dreams with an earlier unsent change
     let next = Infinity
     for (const entry of [...this.entries]) {
       const dream = entry.kind === 'create' ? entry.key : entry.dreamId
@@ -146,7 +146,7 @@ class Outbox extends EventTarget {
         this.#failures = 0
       } catch (error) {
         blocked.add(dream)
-        const pause = await this.#failed(entry, error)
+        const pause = await this.#onFailure(entry, error)
         next = Math.min(next, pause)
         if (error instanceof Unreachable) break
       }
@@ -154,25 +154,25 @@ class Outbox extends EventTarget {
     if (next < Infinity) this.#timer = setTimeout(() => this.wake(), next)
   }
 
-  /** @param {Entry} entry @param {unknown} error @returns {Promise<number>} milliseconds until the next try */
-  async #failed(entry, error) {
+  /** @param {Entry} entry @param {unknown} error @returns {Promise<number>} milliseconds until the next attempt */
+  async #onFailure(entry, error) {
     if (error instanceof DOMException && error.name === 'AbortError') return Infinity
     this.progress.delete(entry.key)
-    if (error instanceof Unreachable || (error instanceof Refused && error.status === 429)) {
-      // Half a second, doubling; a random part keeps many phones apart after a restart.
-      const pause = Math.min(LONGEST_PAUSE, 0.5 * 2 ** this.#failures++) * (0.5 + Math.random() / 2)
+    if (error instanceof Unreachable || (error instanceof HttpError && error.status === 429)) {
+      // Exponential backoff from half a second, with jitter to spread the clients after a restart of the server.
+      const pause = Math.min(MAX_BACKOFF, 0.5 * 2 ** this.#failures++) * (0.5 + Math.random() / 2)
       this.dispatchEvent(new Event('change'))
       return 1000 * Math.max(pause, error.retryAfter ?? 0)
     }
-    if (!(error instanceof Refused)) throw error
-    if (error.status === 401) return Infinity // signed out; it waits for its writer
+    if (!(error instanceof HttpError)) throw error
+    if (error.status === 401) return Infinity // the entry waits until its user signs in again
     if (error.status === 404 && entry.kind === 'change') {
-      await store.takeBack(entry, asNewDraft(entry))
-      await this.#changed()
+      await store.removeEntry(entry, asNewDraft(entry))
+      await this.#reload()
       return Infinity
     }
-    await store.keepEntry({ ...entry, state: 'stopped', problem: { status: error.status, detail: error.message } })
-    await this.#changed()
+    await store.saveEntry({ ...entry, state: 'stopped', problem: { status: error.status, detail: error.message } })
+    await this.#reload()
     return Infinity
   }
 
@@ -182,11 +182,11 @@ class Outbox extends EventTarget {
     this.#sending = { key: entry.key, controller }
     try {
       const dream = await this.#deliver(entry, controller.signal)
-      await store.takeBack(entry)
-      if (entry.kind !== 'delete') await photos.drop(entry.photos)
+      await store.removeEntry(entry)
+      if (entry.kind !== 'delete') await photos.remove(entry.photos)
       this.progress.delete(entry.key)
       this.dispatchEvent(new CustomEvent('sent', { detail: { entry, dream } }))
-      await this.#changed()
+      await this.#reload()
     } finally {
       this.#sending = null
     }
@@ -196,14 +196,14 @@ class Outbox extends EventTarget {
   async #deliver(entry, signal) {
     const path = entry.kind === 'create' ? '/api/dreams' : `/api/dreams/${entry.dreamId}`
     if (entry.kind === 'delete') {
-      await call('DELETE', path, { signal }).catch(unlessGone)
+      await call('DELETE', path, { signal }).catch(ignoreNotFound)
       return null
     }
     if (entry.kind === 'create') return this.#upload(path, form(entry.photos, entry.fields), entry.key, signal)
     /** @type {Dream} */
     let dream = await call('PATCH', path, { body: { ...entry.fields, images: entry.positions }, signal })
     if (entry.photos.length) dream = await this.#upload(`${path}/images`, form(entry.photos), entry.key, signal)
-    for (const id of entry.remove) await call('DELETE', `${path}/images/${id}`, { signal }).catch(unlessGone)
+    for (const id of entry.remove) await call('DELETE', `${path}/images/${id}`, { signal }).catch(ignoreNotFound)
     return entry.remove.length ? call('GET', path, { signal }) : dream
   }
 
@@ -211,14 +211,14 @@ class Outbox extends EventTarget {
   #upload(path, form, key, signal) {
     /** @param {Progress} progress */
     const onProgress = (progress) => {
-      this.#tellProgress(key, progress)
+      this.#setProgress(key, progress)
       this.#tabs.postMessage({ key, progress })
     }
     return upload(path, form, { key, onProgress, signal })
   }
 
   /** @param {string} key @param {Progress} progress */
-  #tellProgress(key, progress) {
+  #setProgress(key, progress) {
     this.progress.set(key, progress)
     this.dispatchEvent(new CustomEvent('progress', { detail: key }))
   }
@@ -228,22 +228,22 @@ class Outbox extends EventTarget {
     if (this.#sending?.key === key) this.#sending.controller.abort()
   }
 
-  /** Deletions that wait to be undone, by a page that is closed: nobody will undo them now. */
-  #lastDeletions() {
+  /** Send deletions at once when the page closes: nobody can undo them any more. */
+  #sendDeletions() {
     for (const entry of this.entries) {
-      if (entry.kind === 'delete' && entry.state === 'waiting' && this.#ours.has(entry.key)) {
-        deleteAtTheEnd(`/api/dreams/${entry.dreamId}`).catch(() => {}) // it is still in the list, for the next time
+      if (entry.kind === 'delete' && entry.state === 'waiting' && this.#own.has(entry.key)) {
+        deleteOnUnload(`/api/dreams/${entry.dreamId}`).catch(() => {}) // the entry stays in the queue
       }
     }
   }
 
-  async #changed() {
+  async #reload() {
     await this.#load()
     this.#tabs.postMessage({})
   }
 
   async #load() {
-    const entries = session.user ? await store.entries(session.user.id) : []
+    const entries = session.user ? await store.listEntries(session.user.id) : []
     await photos.load(entries.flatMap((entry) => (entry.kind === 'delete' ? [] : entry.photos)))
     this.entries = entries
     this.dispatchEvent(new Event('change'))
@@ -270,20 +270,20 @@ function form(placed, fields) {
 }
 
 /**
- * The dream was deleted on another device: what was written here becomes a draft of a new one.
+ * Turn a change of a dream that was deleted elsewhere into the draft of a new dream.
  * @param {import('./types').Change} change @returns {import('./types').Draft | undefined}
  */
 function asNewDraft({ key, user, fields, photos }) {
   const { title, content, dreamed_at, mood = null, lucidity = null, tags = [] } = fields
-  if (title === undefined || content === undefined || !dreamed_at) return undefined // it only removed pictures
+  if (title === undefined || content === undefined || !dreamed_at) return undefined // the change only removed pictures
   const given = { title, dreamed_at, mood, lucidity, tags }
   const blocks = blocksOf(content, photos, ({ key, width, height }) => ({ photo: { key, width, height } }))
   return { key: `new-${key}`, user, dreamId: null, fields: given, blocks, changedAt: Date.now() }
 }
 
 /** @param {unknown} error */
-function unlessGone(error) {
-  if (!(error instanceof Refused && error.status === 404)) throw error
+function ignoreNotFound(error) {
+  if (!(error instanceof HttpError && error.status === 404)) throw error
 }
 
 export const outbox = new Outbox()

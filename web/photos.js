@@ -1,7 +1,7 @@
 // @ts-check
-// Pictures that are still on this device: kept once, however often the draft around them is.
+// Pictures on this device. Each is stored once, however often its draft is saved.
 
-import { key } from './locks.js'
+import { randomKey } from './locks.js'
 import * as store from './store.js'
 
 /** @typedef {import('./types').Photo} Photo */
@@ -12,33 +12,33 @@ const blobs = new Map()
 const urls = new Map()
 
 /**
- * Take a picture in. It is shown even when this device has no room to keep it.
+ * Add a picture. The page shows it even if the device has no space to store it.
  * @param {Blob} file @param {string} user
- * @returns {Promise<{photo: Photo, kept: boolean}>}
+ * @returns {Promise<{photo: Photo, stored: boolean}>}
  */
 export async function add(file, user) {
-  const photo = { key: key(), width: null, height: null }
+  const photo = { key: randomKey(), width: null, height: null }
   blobs.set(photo.key, file)
-  const kept = await store.keepPhoto({ key: photo.key, user, since: Date.now(), blob: file }).then(
+  const stored = await store.savePhoto({ key: photo.key, user, since: Date.now(), blob: file }).then(
     () => true,
     () => false,
   )
-  return { photo: { ...photo, ...(await measure(url(photo.key))) }, kept }
+  return { photo: { ...photo, ...(await measure(url(photo.key))) }, stored }
 }
 
-/** Have the pictures of these at hand. @param {readonly Photo[]} photos */
+/** Load pictures from the database into memory. @param {readonly Photo[]} photos */
 export async function load(photos) {
   for (const { key } of photos) {
     if (blobs.has(key)) continue
-    const kept = await store.photo(key)
-    if (kept) blobs.set(key, kept.blob)
+    const stored = await store.getPhoto(key)
+    if (stored) blobs.set(key, stored.blob)
   }
 }
 
 /** @param {string} key @returns {Blob | undefined} */
 export const blob = (key) => blobs.get(key)
 
-/** Its address on this device; empty when it is not here. @param {string} key */
+/** The object URL of a picture in memory, or an empty string. @param {string} key */
 export function url(key) {
   const blob = blobs.get(key)
   if (!blob) return ''
@@ -49,12 +49,12 @@ export function url(key) {
   return made
 }
 
-/** They need not be kept any more; while the page is open they are still shown. @param {readonly Photo[]} photos */
-export function drop(photos) {
-  return store.dropPhotos(photos.map(({ key }) => key))
+/** Delete pictures from the database; until the page closes they stay in memory. @param {readonly Photo[]} photos */
+export function remove(photos) {
+  return store.deletePhotos(photos.map(({ key }) => key))
 }
 
-/** Upright size in pixels; nulls where this browser cannot read it. @param {string} url */
+/** The upright size in pixels; nulls when the browser cannot decode the picture. @param {string} url */
 async function measure(url) {
   const image = new Image()
   image.src = url

@@ -1,18 +1,18 @@
 // @ts-check
-// Who is signed in. The access token lives in this module and nowhere else; the refresh token is in a cookie that no
-// script can read.
+// The signed-in user and the tokens. The access token exists only in this module; the refresh token is in an HttpOnly
+// cookie.
 
-import { alone } from './locks.js'
+import { withLock } from './locks.js'
 import { saveSetting, setting } from './settings.js'
 import * as store from './store.js'
 import { language } from './words.js'
 
 /** @typedef {import('./types').User} User */
 
-const ON_ITS_WAY = 5_000 // milliseconds in which the answer to a page that was reloaded has come
-const EARLY = 75 // seconds before its end at which a token is no longer used; WebSockets ask for a new one 60 before
+const ANSWER_TIMEOUT = 5_000 // milliseconds for the response to a page that was reloaded meanwhile
+const REFRESH_EARLY = 75 // seconds before a token expires; WebSockets ask for a new one 60 s before
 
-/** The server could not be reached, or cannot take work just now. */
+/** The server could not be reached, or is temporarily unavailable. */
 export class Unreachable extends Error {
   /** @param {number} [retryAfter] seconds */
   constructor(retryAfter) {
@@ -21,8 +21,8 @@ export class Unreachable extends Error {
   }
 }
 
-/** The server's answer was an error. */
-export class Refused extends Error {
+/** The server answered with an error. */
+export class HttpError extends Error {
   /** @param {number} status @param {any} body an RFC 9457 problem, or null @param {string | null} retryAfter seconds */
   constructor(status, body, retryAfter = null) {
     super(body?.detail ?? `HTTP ${status}`)
@@ -33,14 +33,14 @@ export class Refused extends Error {
   }
 }
 
-/** Emits `in`, `leaving`, `out` and `user` (somebody else than before). */
+/** Emits `user` (a different user signed in), `in` (the same user signed in again), `leaving` and `out`. */
 class Session extends EventTarget {
   /** @type {User | null} */
   user = null
-  /** Is somebody signed in here; with `user` set and this false, nobody knows yet, since the server is out of reach. */
+  /** Whether the server has confirmed `user`; false while the page starts offline. */
   confirmed = false
   #access = ''
-  #ends = 0
+  #expiresAt = 0
   /** @type {Promise<string> | null} */
   #refreshing = null
   #tabs = new BroadcastChannel('dreamlog session')
@@ -48,112 +48,112 @@ class Session extends EventTarget {
   constructor() {
     super()
     this.#tabs.onmessage = ({ data }) => {
-      if (data === 'out' && this.user) this.#left()
-      // Another tab signed somebody in: the cookie is theirs now.
+      if (data === 'out' && this.user) this.#clear()
+      // Another tab signed in another user, whose cookie it is now.
       else if (data !== 'out' && data !== this.user?.id) location.reload()
     }
   }
 
-  /** Come back with the cookie, if there is one. */
+  /** Resume the session of the cookie, if there is one. */
   async start() {
-    const known = await store.lastUser()
-    if (!known) return // a browser that nobody has used: no cookie either
+    const known = await store.getLastUser()
+    if (!known) return // nobody has signed in with this browser, so there is no cookie
     try {
       await this.token()
     } catch (error) {
       if (!(error instanceof Unreachable)) return
-      this.user = known // what was read before opens without the server
+      this.user = known // saved dreams are available offline
     }
   }
 
   /**
-   * A token that is good for a while yet.
-   * @param {{fresh?: boolean}} [options] fresh: not the one at hand, which was refused
+   * An access token that does not expire soon.
+   * @param {{fresh?: boolean}} [options] fresh: the server has rejected the current one
    * @returns {Promise<string>}
    */
   async token({ fresh = false } = {}) {
-    if (!fresh && this.#access && Date.now() < this.#ends) return this.#access
+    if (!fresh && this.#access && Date.now() < this.#expiresAt) return this.#access
     this.#refreshing ??= this.#refresh().finally(() => (this.#refreshing = null))
     return this.#refreshing
   }
 
   /**
-   * A fresh token, after a connection was refused with the one at hand; not at once, because another tab may just be
-   * signing out, and tell us so.
+   * Get a fresh token after the server has rejected the current one. Another tab may be signing out; the wait leaves
+   * time for its message.
    */
-  async again() {
+  async renew() {
     await new Promise((resolve) => setTimeout(resolve, 1000))
     if (this.user) await this.token({ fresh: true })
-    if (!this.user) throw new Refused(401, null)
+    if (!this.user) throw new HttpError(401, null)
   }
 
-  /** @param {'login' | 'register'} way @param {string} username @param {string} password */
-  async enter(way, username, password) {
-    const answer = await ask(`/api/auth/${way}`, { username, password })
-    this.#granted(answer)
-    await this.#entered(answer.user)
+  /** @param {'login' | 'register'} endpoint @param {string} username @param {string} password */
+  async signIn(endpoint, username, password) {
+    const answer = await post(`/api/auth/${endpoint}`, { username, password })
+    this.#useToken(answer)
+    await this.#setUser(answer.user)
     this.#tabs.postMessage(answer.user.id)
   }
 
-  async leave() {
-    this.dispatchEvent(new Event('leaving')) // what is still asked would only be refused
+  async signOut() {
+    this.dispatchEvent(new Event('leaving')) // stop requests that the server would reject
     const token = await this.token().catch(() => '')
     if (token) {
       await fetch('/api/auth/logout', { method: 'POST', headers: { Authorization: `Bearer ${token}` } }).catch(() => {})
     }
     this.#tabs.postMessage('out')
-    await this.#left()
+    await this.#clear()
   }
 
-  /** The account is gone. */
-  async left() {
+  /** Sign out of an account that no longer exists. */
+  async accountDeleted() {
     this.#tabs.postMessage('out')
-    await this.#left()
+    await this.#clear()
   }
 
-  async #left() {
-    const user = this.user ?? (await store.lastUser())
+  async #clear() {
+    const user = this.user ?? (await store.getLastUser())
     this.#access = ''
     this.user = null
     this.confirmed = false
-    await store.keepLastUser(null)
-    // What was read leaves this device; drafts and what is to be sent wait for their writer.
-    if (user) await store.dropDreams(user.id)
+    await store.saveLastUser(null)
+    // Delete the saved dreams; drafts and unsent entries wait until their user signs in again.
+    if (user) await store.deleteDreams(user.id)
     if ('caches' in globalThis) await caches.delete('pictures')
     this.dispatchEvent(new Event('out'))
   }
 
   async #refresh() {
-    // Each refresh token serves once, and two tabs share one cookie.
-    const answer = await alone('dreamlog refresh', refreshed).catch(async (error) => {
-      if (error instanceof Refused) await this.#left()
+    // A refresh token is valid once, and all tabs share one cookie.
+    const answer = await withLock('dreamlog refresh', refreshTokens).catch(async (error) => {
+      if (error instanceof HttpError) await this.#clear()
       throw error
     })
-    this.#granted(answer)
+    this.#useToken(answer)
     const id = JSON.parse(atob(this.#access.split('.')[1].replace(/-/g, '+').replace(/_/g, '/'))).sub
     if (!this.confirmed || id !== this.user?.id) {
-      const known = await store.lastUser()
-      await this.#entered(known?.id === id ? known : await this.#me())
+      const known = await store.getLastUser()
+      await this.#setUser(known?.id === id ? known : await this.#fetchUser())
     }
     return this.#access
   }
 
   /** @param {{access: string, expires_in: number}} answer */
-  #granted(answer) {
+  #useToken(answer) {
     this.#access = answer.access
-    this.#ends = Date.now() + 1000 * (answer.expires_in - Math.min(EARLY, answer.expires_in / 2))
+    this.#expiresAt = Date.now() + 1000 * (answer.expires_in - Math.min(REFRESH_EARLY, answer.expires_in / 2))
   }
 
   /** @param {User} user */
-  async #entered(user) {
+  async #setUser(user) {
     const before = this.user?.id
     this.user = user
     this.confirmed = true
-    await store.keepLastUser(user)
+    await store.saveLastUser(user)
     this.dispatchEvent(new Event(before === user.id ? 'in' : 'user'))
   }
 
-  async #me() {
+  async #fetchUser() {
     const response = await fetch('/api/me', { headers: { Authorization: `Bearer ${this.#access}` } }).catch(() => null)
     if (!response?.ok) throw new Unreachable()
     return response.json()
@@ -161,26 +161,26 @@ class Session extends EventTarget {
 }
 
 /**
- * A page that was reloaded while it asked leaves an answer on its way, with the only cookie that still serves: the next
- * page waits for that, and does not ask with the old one.
+ * Refresh the tokens. If the page was reloaded during a refresh, the response with the new cookie is still on its way:
+ * wait for it instead of sending the old cookie again.
  */
-async function refreshed() {
+async function refreshTokens() {
   const since = Math.abs(Date.now() - Number(setting('refreshing')))
-  if (since < ON_ITS_WAY) await new Promise((resolve) => setTimeout(resolve, ON_ITS_WAY - since))
+  if (since < ANSWER_TIMEOUT) await new Promise((resolve) => setTimeout(resolve, ANSWER_TIMEOUT - since))
   saveSetting('refreshing', String(Date.now()))
   try {
-    const answer = await ask('/api/auth/refresh')
+    const answer = await post('/api/auth/refresh')
     saveSetting('refreshing', '')
     return answer
   } catch (error) {
-    // A page that is being left takes its request for failed, too.
-    if (error instanceof Refused) saveSetting('refreshing', '')
+    // While a page unloads, its requests fail with other errors.
+    if (error instanceof HttpError) saveSetting('refreshing', '')
     throw error
   }
 }
 
 /** @param {string} path @param {object} [body] */
-async function ask(path, body) {
+async function post(path, body) {
   // keepalive: a reload must not lose the new cookie.
   /** @type {Record<string, string>} */
   const headers = { 'Accept-Language': language }
@@ -192,7 +192,7 @@ async function ask(path, body) {
   })
   if (response.ok) return response.json()
   if (response.status >= 500) throw new Unreachable(Number(response.headers.get('Retry-After')))
-  throw new Refused(response.status, await response.json().catch(() => null), response.headers.get('Retry-After'))
+  throw new HttpError(response.status, await response.json().catch(() => null), response.headers.get('Retry-After'))
 }
 
 export const session = new Session()

@@ -1,5 +1,5 @@
 // @ts-check
-// What this device keeps: drafts, what is to be sent, dreams that were read. IndexedDB, one database for all tabs.
+// The database of this device: drafts, unsent entries, photos and saved dreams. All tabs share it (IndexedDB).
 
 /**
  * @typedef {import('./types').Draft} Draft
@@ -8,7 +8,7 @@
  * @typedef {import('./types').User} User
  */
 
-const KEPT = 500 // dreams that open offline, of each user
+const MAX_DREAMS = 500 // dreams of each user that are available offline
 
 /** @type {Promise<IDBDatabase> | null} */
 let opened = null
@@ -26,7 +26,7 @@ function database() {
       db.createObjectStore('facts')
     }
     request.onsuccess = () => {
-      // A tab with newer code may want to change the database.
+      // Let a tab with newer code upgrade the database.
       request.result.onversionchange = () => {
         request.result.close()
         opened = null
@@ -42,16 +42,16 @@ function database() {
 }
 
 /**
- * One transaction; resolves once what was written is kept.
+ * Run `work` in a transaction; resolves once the transaction is durable.
  * @template T
  * @param {string} name @param {IDBTransactionMode} mode
  * @param {(store: IDBObjectStore, done: (value: T) => void) => void} work
  * @returns {Promise<T>}
  */
-async function within(name, mode, work) {
+async function transact(name, mode, work) {
   const db = await database()
   return new Promise((resolve, reject) => {
-    // Strict: a phone whose battery dies keeps what was written.
+    // Strict: the data survives a battery that dies.
     const transaction = db.transaction(name, mode, { durability: 'strict' })
     /** @type {any} */
     let result
@@ -67,75 +67,75 @@ async function within(name, mode, work) {
  * @returns {Promise<T>}
  */
 const read = (name, ask) =>
-  within(name, 'readonly', (store, done) => {
+  transact(name, 'readonly', (store, done) => {
     const request = ask(store)
     request.onsuccess = () => done(request.result)
   })
 
 /** @param {string} name @param {(store: IDBObjectStore) => IDBRequest} change */
 const write = (name, change) =>
-  within(name, 'readwrite', (store, done) => {
+  transact(name, 'readwrite', (store, done) => {
     const request = change(store)
     request.onsuccess = () => done(/** @type {any} */ (request.result))
-    // A page that is being closed would not live to hear of the success after which the browser commits by itself.
+    // Commit now: a page that closes would not receive the success event after which the browser commits.
     store.transaction.commit()
   })
 
 // ---- drafts
 
 /** @param {Draft} draft */
-export const keepDraft = (draft) => write('drafts', (store) => store.put(draft))
+export const saveDraft = (draft) => write('drafts', (store) => store.put(draft))
 /** @param {string} key */
-export const dropDraft = (key) => write('drafts', (store) => store.delete(key))
+export const deleteDraft = (key) => write('drafts', (store) => store.delete(key))
 /** @param {string} key @returns {Promise<Draft | undefined>} */
-export const draft = (key) => read('drafts', (store) => store.get(key))
+export const getDraft = (key) => read('drafts', (store) => store.get(key))
 /** @param {string} user @returns {Promise<Draft[]>} */
-export const drafts = (user) => read('drafts', (store) => store.index('user').getAll(user))
+export const listDrafts = (user) => read('drafts', (store) => store.index('user').getAll(user))
 
-// ---- pictures of drafts and of what is to be sent
+// ---- photos of drafts and unsent entries
 
-/** @typedef {{key: string, user: string, since: number, blob: Blob}} KeptPhoto `since` in Unix milliseconds */
+/** @typedef {{key: string, user: string, since: number, blob: Blob}} StoredPhoto `since` in Unix milliseconds */
 
-/** @param {KeptPhoto} photo */
-export const keepPhoto = (photo) => write('photos', (store) => store.add(photo))
-/** @param {string} key @returns {Promise<KeptPhoto | undefined>} */
-export const photo = (key) => read('photos', (store) => store.get(key))
+/** @param {StoredPhoto} photo */
+export const savePhoto = (photo) => write('photos', (store) => store.add(photo))
+/** @param {string} key @returns {Promise<StoredPhoto | undefined>} */
+export const getPhoto = (key) => read('photos', (store) => store.get(key))
 /** @param {readonly string[]} keys */
-export const dropPhotos = (keys) =>
-  within('photos', 'readwrite', (store) => {
+export const deletePhotos = (keys) =>
+  transact('photos', 'readwrite', (store) => {
     for (const key of keys) store.delete(key)
   })
 
-/** Remove what no draft and no entry names any more, after a day. @param {string} user */
-export async function sweepPhotos(user) {
+/** Delete photos that no draft or entry has referenced for a day. @param {string} user */
+export async function collectPhotos(user) {
   const named = new Set()
-  for (const { blocks } of await drafts(user)) {
+  for (const { blocks } of await listDrafts(user)) {
     for (const block of blocks) if ('photo' in block) named.add(block.photo.key)
   }
-  for (const entry of await entries(user))
+  for (const entry of await listEntries(user))
     if (entry.kind !== 'delete') for (const { key } of entry.photos) named.add(key)
   const yesterday = Date.now() - 86_400_000
-  await within('photos', 'readwrite', (store) => {
-    const walk = store.index('user').openCursor(user)
-    walk.onsuccess = () => {
-      if (!walk.result) return
-      const { key, since } = walk.result.value
-      if (!named.has(key) && since < yesterday) walk.result.delete()
-      walk.result.continue()
+  await transact('photos', 'readwrite', (store) => {
+    const cursor = store.index('user').openCursor(user)
+    cursor.onsuccess = () => {
+      if (!cursor.result) return
+      const { key, since } = cursor.result.value
+      if (!named.has(key) && since < yesterday) cursor.result.delete()
+      cursor.result.continue()
     }
   })
 }
 
-// ---- what is to be sent
+// ---- unsent entries
 
-/** @param {string} user @returns {Promise<Entry[]>} in the order in which they were written */
-export const entries = (user) => read('outbox', (store) => store.index('user').getAll(user))
+/** @param {string} user @returns {Promise<Entry[]>} in the order of sending */
+export const listEntries = (user) => read('outbox', (store) => store.index('user').getAll(user))
 
 /**
- * Take a dream from the drafts into what is to be sent, in one step: it is always in one of the two.
+ * Add an entry and delete its draft in one transaction, so that the dream is always in one of the two.
  * @param {Entry} entry @param {string} [draftKey]
  */
-export async function send(entry, draftKey) {
+export async function addEntry(entry, draftKey) {
   const db = await database()
   await new Promise((resolve, reject) => {
     const transaction = db.transaction(['outbox', 'drafts'], 'readwrite', { durability: 'strict' })
@@ -147,8 +147,8 @@ export async function send(entry, draftKey) {
   })
 }
 
-/** The way back. @param {Entry} entry @param {Draft} [draft] */
-export async function takeBack(entry, draft) {
+/** Remove an entry and save its draft, in one transaction. @param {Entry} entry @param {Draft} [draft] */
+export async function removeEntry(entry, draft) {
   const db = await database()
   await new Promise((resolve, reject) => {
     const transaction = db.transaction(['outbox', 'drafts'], 'readwrite', { durability: 'strict' })
@@ -159,77 +159,78 @@ export async function takeBack(entry, draft) {
   })
 }
 
-/** Change an entry, unless it has been taken back meanwhile. @param {Entry} entry */
-export const keepEntry = (entry) =>
-  within('outbox', 'readwrite', (store) => {
-    const there = store.getKey(/** @type {number} */ (entry.seq))
-    there.onsuccess = () => there.result !== undefined && store.put(entry)
+/** Update an entry, unless it has been removed meanwhile. @param {Entry} entry */
+export const saveEntry = (entry) =>
+  transact('outbox', 'readwrite', (store) => {
+    const existing = store.getKey(/** @type {number} */ (entry.seq))
+    existing.onsuccess = () => existing.result !== undefined && store.put(entry)
   })
 
-// ---- dreams that were read
+// ---- saved dreams
 
 /** @param {string} user @param {Dream} dream */
-export const keepDream = (user, dream) =>
+export const saveDream = (user, dream) =>
   write('dreams', (store) => store.put({ user, night: new Date(dream.dreamed_at).getTime(), dream }))
 
 /** @param {string} user @param {string} id */
-export const dropDream = (user, id) => write('dreams', (store) => store.delete([user, id]))
+export const deleteDream = (user, id) => write('dreams', (store) => store.delete([user, id]))
 
 /** @param {string} user @param {string} id @returns {Promise<Dream | undefined>} */
-export const dream = async (user, id) =>
+export const getDream = async (user, id) =>
   /** @type {{dream: Dream} | undefined} */ (await read('dreams', (store) => store.get([user, id])))?.dream
 
-/** The newest nights first. @param {string} user @returns {Promise<Dream[]>} */
-export const dreams = (user) =>
-  within('dreams', 'readonly', (store, done) => {
+/** The saved dreams, newest night first. @param {string} user @returns {Promise<Dream[]>} */
+export const listDreams = (user) =>
+  transact('dreams', 'readonly', (store, done) => {
     /** @type {Dream[]} */
     const found = []
     done(found)
     const range = IDBKeyRange.bound([user, -Infinity], [user, Infinity])
-    const walk = store.index('night').openCursor(range, 'prev')
-    walk.onsuccess = () => {
-      if (!walk.result || found.length >= KEPT) return
-      found.push(walk.result.value.dream)
-      walk.result.continue()
+    const cursor = store.index('night').openCursor(range, 'prev')
+    cursor.onsuccess = () => {
+      if (!cursor.result || found.length >= MAX_DREAMS) return
+      found.push(cursor.result.value.dream)
+      cursor.result.continue()
     }
   })
 
-/** Nothing that was read stays on this device. @param {string} user */
-export const dropDreams = (user) => write('dreams', (store) => store.delete(IDBKeyRange.bound([user], [user, []])))
+/** Delete all saved dreams of a user. @param {string} user */
+export const deleteDreams = (user) => write('dreams', (store) => store.delete(IDBKeyRange.bound([user], [user, []])))
 
-/** Nothing of an account that is gone stays on this device. @param {string} user */
-export async function dropUser(user) {
-  await dropDreams(user)
+/** Delete everything of a user from this device. @param {string} user */
+export async function deleteUser(user) {
+  await deleteDreams(user)
   for (const name of ['drafts', 'outbox', 'photos']) {
-    await within(name, 'readwrite', (store) => {
-      const walk = store.index('user').openKeyCursor(user)
-      walk.onsuccess = () => {
-        if (!walk.result) return
-        store.delete(walk.result.primaryKey)
-        walk.result.continue()
+    await transact(name, 'readwrite', (store) => {
+      const cursor = store.index('user').openKeyCursor(user)
+      cursor.onsuccess = () => {
+        if (!cursor.result) return
+        store.delete(cursor.result.primaryKey)
+        cursor.result.continue()
       }
     })
   }
 }
 
-// ---- facts
+// ---- the last user, and leases
 
-/** @returns {Promise<User | undefined>} who used this browser last */
-export const lastUser = () => read('facts', (store) => store.get('user'))
+/** @returns {Promise<User | undefined>} the user who signed in last */
+export const getLastUser = () => read('facts', (store) => store.get('user'))
 /** @param {User | null} user */
-export const keepLastUser = (user) => write('facts', (store) => (user ? store.put(user, 'user') : store.delete('user')))
+export const saveLastUser = (user) => write('facts', (store) => (user ? store.put(user, 'user') : store.delete('user')))
 
 /**
- * A lock that all tabs share, for `seconds`, where the browser has none of its own: pages that come over plain http.
+ * Take or renew a lease that all tabs share, for pages over plain http, where browsers have no Web Locks.
  * @param {string} name @param {string} owner @param {number} seconds
- * @returns {Promise<boolean>} is it ours now
+ * @returns {Promise<boolean>} whether `owner` holds it now
  */
 export const lease = (name, owner, seconds) =>
-  within('facts', 'readwrite', (store, done) => {
-    const held = store.get(`lock ${name}`)
-    held.onsuccess = () => {
+  transact('facts', 'readwrite', (store, done) => {
+    const current = store.get(`lock ${name}`)
+    current.onsuccess = () => {
       const now = Date.now()
-      const free = !held.result || held.result.owner === owner || Math.abs(now - held.result.since) > 1000 * seconds
+      const free =
+        !current.result || current.result.owner === owner || Math.abs(now - current.result.since) > 1000 * seconds
       if (free) store.put({ owner, since: now }, `lock ${name}`)
       done(free)
     }
@@ -237,10 +238,10 @@ export const lease = (name, owner, seconds) =>
 
 /** @param {string} name @param {string} owner */
 export const release = (name, owner) =>
-  within('facts', 'readwrite', (store) => {
-    const held = store.get(`lock ${name}`)
-    held.onsuccess = () => held.result?.owner === owner && store.delete(`lock ${name}`)
+  transact('facts', 'readwrite', (store) => {
+    const current = store.get(`lock ${name}`)
+    current.onsuccess = () => current.result?.owner === owner && store.delete(`lock ${name}`)
   })
 
-/** For the holder of a lease, whose page is being closed: there is no time to look first. @param {string} name */
-export const letGo = (name) => write('facts', (store) => store.delete(`lock ${name}`))
+/** Release a lease while the page closes, without time to check its owner. @param {string} name */
+export const releaseNow = (name) => write('facts', (store) => store.delete(`lock ${name}`))

@@ -1,21 +1,20 @@
 // @ts-check
-// The page's shell and the pictures that were seen, for nights without a network. What people wrote is not its
-// business: that is in the page's database.
+// Caches the page and the pictures it has shown, for offline use. Drafts and dreams are in the page's database.
 
 const VERSION = '{version}'
 const FILES = ['{files}']
 const SHELL = `shell ${VERSION}`
 const PICTURES = 'pictures'
-const MOST = 400 // pictures kept; those that were kept first go first
+const MAX_PICTURES = 400 // pictures in the cache; the oldest are deleted first
 
 const worker = /** @type {ServiceWorkerGlobalScope} */ (/** @type {unknown} */ (self)) // what TypeScript cannot know
 
 worker.addEventListener('install', (event) => {
-  event.waitUntil(fill().then(() => worker.skipWaiting()))
+  event.waitUntil(cacheShell().then(() => worker.skipWaiting()))
 })
 
 worker.addEventListener('activate', (event) => {
-  event.waitUntil(clean().then(() => worker.clients.claim()))
+  event.waitUntil(deleteOldShells().then(() => worker.clients.claim()))
 })
 
 worker.addEventListener('fetch', (event) => {
@@ -29,18 +28,18 @@ worker.addEventListener('fetch', (event) => {
   }
 })
 
-async function fill() {
+async function cacheShell() {
   const cache = await caches.open(SHELL)
   await cache.addAll([new Request('/', { cache: 'reload' }), ...FILES.map((name) => `/web/${VERSION}/${name}`)])
 }
 
-/** The shells of other versions go; a page that still runs one has all its modules already. */
-async function clean() {
+/** Delete the caches of other versions; pages that still run them have loaded all their modules. */
+async function deleteOldShells() {
   for (const name of await caches.keys()) if (name.startsWith('shell ') && name !== SHELL) await caches.delete(name)
 }
 
 /**
- * The page itself comes from the server while it answers, so that a new version is seen at once.
+ * Network first for the page itself, so that a new version appears at once; cache first for its files.
  * @param {Request} request @param {string} pathname
  */
 async function shell(request, pathname) {
@@ -50,36 +49,36 @@ async function shell(request, pathname) {
     const answer = await fetch(request, { signal: AbortSignal.timeout(4000) })
     if (answer.ok) return answer
   } catch {
-    // out of reach, or very slow
+    // offline, or very slow
   }
   return (await cache.match('/')) ?? Response.error()
 }
 
-/** @type {Set<string>} storages that let no page read their pictures, only show them */
-const closed = new Set()
+/** @type {Set<string>} storage origins without CORS, whose pictures cannot be cached */
+const withoutCors = new Set()
 
-/** What lies under a path never changes; only the signature behind it does. @param {Request} request */
+/** Cache by path: a file never changes, only the signature in its query does. @param {Request} request */
 async function picture(request) {
   const { origin } = new URL(request.url)
-  if (closed.has(origin)) return fetch(request)
+  if (withoutCors.has(origin)) return fetch(request)
   const key = request.url.split('?')[0]
   const cache = await caches.open(PICTURES)
-  const kept = await cache.match(key)
-  if (kept) return kept
+  const cached = await cache.match(key)
+  if (cached) return cached
   try {
     const answer = await fetch(request.url, { mode: 'cors', credentials: 'omit' })
-    if (answer.status === 200) keep(cache, key, answer.clone())
+    if (answer.status === 200) put(cache, key, answer.clone())
     return answer
   } catch {
-    const other = await otherSize(cache, key)
+    const other = await otherVariant(cache, key)
     if (other) return other
-    if (origin !== location.origin && navigator.onLine) closed.add(origin)
+    if (origin !== location.origin && navigator.onLine) withoutCors.add(origin)
     return fetch(request)
   }
 }
 
-/** The largest that was seen of the same picture. @param {Cache} cache @param {string} key */
-async function otherSize(cache, key) {
+/** The largest cached variant of the same picture. @param {Cache} cache @param {string} key */
+async function otherVariant(cache, key) {
   const folder = new URL('.', key).href
   const sizes = (await cache.keys()).map(({ url }) => url).filter((url) => url.startsWith(folder))
   const pixels = (/** @type {string} */ url) => parseInt(url.slice(folder.length))
@@ -88,12 +87,12 @@ async function otherSize(cache, key) {
 }
 
 /** @param {Cache} cache @param {string} key @param {Response} answer */
-async function keep(cache, key, answer) {
+async function put(cache, key, answer) {
   try {
     await cache.put(key, answer)
     const keys = await cache.keys()
-    for (const old of keys.slice(0, Math.max(0, keys.length - MOST))) await cache.delete(old)
+    for (const old of keys.slice(0, Math.max(0, keys.length - MAX_PICTURES))) await cache.delete(old)
   } catch {
-    // no room: the picture is shown, and not kept
+    // no space: the page shows the picture, and the cache does not keep it
   }
 }

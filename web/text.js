@@ -1,18 +1,18 @@
 // @ts-check
-// Text and the places of pictures in it. Pure. A position counts Unicode code points: an emoji is one.
+// Texts and the positions of pictures in them; no DOM. A position counts Unicode code points: an emoji is one.
 
 /**
  * @typedef {import('./types').Block} Block
  */
 
-/** How many code points `text` has. @param {string} text */
+/** The number of code points in `text`. @param {string} text */
 export function length(text) {
   let count = 0
   for (const _ of text) count++
   return count
 }
 
-/** Where the n-th code point of `text` begins, as JavaScript counts. @param {string} text @param {number} position */
+/** The UTF-16 offset of the code point at `position`. @param {string} text @param {number} position */
 export function offset(text, position) {
   let at = 0
   while (position-- > 0 && at < text.length) at += (text.codePointAt(at) ?? 0) > 0xffff ? 2 : 1
@@ -20,8 +20,8 @@ export function offset(text, position) {
 }
 
 /**
- * The text in pieces, with what stands between them, in order. There is a piece, perhaps an empty one, before and after
- * each group.
+ * Split a text at the positions of its pictures. There is a piece, which may be empty, before and after each group of
+ * pictures.
  * @template {{position: number}} T
  * @param {string} content
  * @param {readonly T[]} placed in the order of their positions
@@ -49,10 +49,10 @@ export function split(content, placed) {
 }
 
 /**
- * A dream as the editor takes it apart.
+ * Convert a dream into the blocks of the editor.
  * @template {{position: number}} T
  * @param {string} content @param {readonly T[]} placed in the order of their positions
- * @param {(each: T) => Block} block what stands for it in the editor
+ * @param {(each: T) => Block} block makes the block of a picture
  * @returns {Block[]}
  */
 export function blocksOf(content, placed, block) {
@@ -67,7 +67,7 @@ export function blocksOf(content, placed, block) {
 }
 
 /**
- * The editor's blocks as one text, and the position of each picture in it.
+ * Convert the blocks of the editor into a text and the positions of its pictures.
  * @param {readonly Block[]} blocks
  */
 export function flatten(blocks) {
@@ -88,18 +88,18 @@ export function flatten(blocks) {
 }
 
 /**
- * The blocks with the picture at `index` one line of text, or one picture, earlier (`by` -1) or later (1).
+ * Move the picture at `index` over one line of text, or over one picture: up (`by` is -1) or down (1).
  * @param {readonly Block[]} blocks @param {number} index @param {-1 | 1} by
  * @returns {Block[]}
  */
-export function moved(blocks, index, by) {
+export function movePicture(blocks, index, by) {
   const before = /** @type {{text: string}} */ (blocks[index - 1]).text
   const after = /** @type {{text: string}} */ (blocks[index + 1]).text
   const picture = blocks[index]
   const next = by < 0 ? before : after
   const neighbour = index + 2 * by
   if (next === '' && blocks[neighbour]) {
-    // Straight over the other picture.
+    // Swap it with the other picture.
     const swapped = [...blocks]
     ;[swapped[index], swapped[neighbour]] = [swapped[neighbour], swapped[index]]
     return swapped
@@ -114,12 +114,12 @@ export function moved(blocks, index, by) {
   return [...blocks.slice(0, index - 1), ...pair, ...blocks.slice(index + 2)]
 }
 
-// A sentence of the first line; else as many of its words, or else of its characters, as fit into two lines.
+// The first sentence of the first line, or as many of its words, or else characters, as fit into two lines.
 const BEGINNING = /^(?:.{2,60}?[。！？]|.{8,80}?[.!?…](?=\s|$)|.{1,80}(?=\s|$)|.{1,60})/u
 
 /**
- * What a list says of a dream: its title and its first words, each on one line. Without a title the text is told on
- * from its own beginning.
+ * The heading and the excerpt of a dream in a list. Without a title, the text begins in the heading and continues in the
+ * excerpt.
  * @param {string} title @param {string} content
  * @returns {[heading: string, excerpt: string]}
  */
@@ -135,8 +135,8 @@ export function summary(title, content) {
   ]
 }
 
-/** A number of bytes as people write it. @param {number} bytes @param {string} language */
-export function size(bytes, language) {
+/** A number of bytes in megabytes. @param {number} bytes @param {string} language */
+export function formatBytes(bytes, language) {
   const megabytes = bytes / 1e6
   return `${megabytes.toLocaleString(language, { minimumFractionDigits: 1, maximumFractionDigits: 1 })} MB`
 }

@@ -1,4 +1,4 @@
-// What the page's modules pass around. The API's own shapes are in docs/api.md.
+// Types that the page's modules share. The API is described in docs/api.md.
 
 export interface User {
   id: string
@@ -19,7 +19,7 @@ export interface Failure {
   retryable: boolean
 }
 
-/** One picture as the server shows it. */
+/** One picture in an answer of the server. */
 export interface Image {
   id: number
   position: number
@@ -37,7 +37,7 @@ export interface Image {
 export interface DreamFields {
   title: string
   content: string
-  /** RFC 3339 with the offset of the dreamer's clock. */
+  /** RFC 3339 with the UTC offset of the dreamer. */
   dreamed_at: string
   mood: string | null
   lucidity: number | null
@@ -53,7 +53,7 @@ export interface Dream extends DreamFields {
   images: Image[]
 }
 
-/** A picture that is still on this device. */
+/** A picture on this device that is not uploaded yet. */
 export interface Photo {
   key: string
   width: number | null
@@ -64,13 +64,13 @@ export interface PlacedPhoto extends Photo {
   position: number
 }
 
-/** What the editor holds: text, picture, text, ... and text at both ends. */
+/** The editor alternates text and picture blocks, with text at both ends. */
 export type Block = { text: string } | { photo: Photo } | { image: Image }
 
 export interface Draft {
   key: string
   user: string
-  /** The dream that is being changed; null for a new one. */
+  /** The dream that the draft changes; null for a new dream. */
   dreamId: string | null
   fields: Omit<DreamFields, 'content'>
   blocks: Block[]
@@ -83,13 +83,13 @@ export interface Problem {
 }
 
 interface Sent {
-  /** Order of sending; given by the database. */
+  /** The order of sending, assigned by the database. */
   seq?: number
   key: string
   user: string
   state: 'waiting' | 'stopped'
   problem: Problem | null
-  /** Unix milliseconds before which it is not sent, so that it can be undone. */
+  /** The entry is not sent before this time (Unix milliseconds), so that the user can undo it. */
   notBefore: number
 }
 
@@ -105,7 +105,7 @@ export interface Change extends Sent {
   fields: Partial<DreamFields>
   positions: { id: number; position: number }[]
   photos: PlacedPhoto[]
-  /** Pictures that go; they leave after `photos` have come. */
+  /** Ids of pictures to delete, after `photos` are uploaded. */
   remove: number[]
 }
 
@@ -114,7 +114,7 @@ export interface Delete extends Sent {
   dreamId: string
 }
 
-/** Something written here that the server does not have yet. */
+/** An unsent change. */
 export type Entry = Create | Change | Delete
 
 export interface Progress {
@@ -122,16 +122,16 @@ export interface Progress {
   total: number
 }
 
-/** A picture as it is shown: the server's, or one that is still on its way there. */
+/** A picture as the page shows it: from the server, or still uploading. */
 export interface ShownImage extends Omit<Image, 'status'> {
   status: Image['status'] | 'uploading'
-  /** Where this device shows it from until the server's own is there. */
+  /** An object URL on this device, shown until the server's picture is ready. */
   preview: string | null
-  /** Stays the same from the first preview to the finished picture. */
+  /** The same from the first preview to the completed picture. */
   key: string
 }
 
-/** A dream with what was written here and not sent yet. */
+/** A dream with its unsent changes. */
 export interface ShownDream extends Omit<Dream, 'images'> {
   images: ShownImage[]
   pending: Entry | null
@@ -141,8 +141,8 @@ export interface View {
   element: HTMLElement
   title: string
   close(): void
-  /** Another view is shown in its place, for a while. */
+  /** The view is hidden, and may be shown again. */
   pause?(): void
-  /** It is shown again. */
+  /** The view is shown again. */
   resume?(): void
 }

@@ -68,8 +68,8 @@ def words(language: str) -> dict[str, str]:
     """The page's texts in ENGLISH or CHINESE by name; the plural, where there is one."""
     source = (WEB / "words.js").read_text("utf-8")
     block = source[source.index(f"const {language} = {{") :].partition("\n}")[0]
-    entries = re.findall(r"^  (\w+):\s+(?:\{ one: '.*', other: )?('.*'|\".*\")(?: \})?,$", block, re.MULTILINE)
-    return {name: ast.literal_eval(text) for name, text in entries}
+    entry = r"^  (\w+):\s+(?:\{\s+one: '.*',\s+other: )?('.*'|\".*\")(?:,?\s+\})?,$"
+    return {name: ast.literal_eval(text) for name, text in re.findall(entry, block, re.MULTILINE)}
 
 
 @pytest.mark.gen_test

@@ -1,4 +1,4 @@
-"""A real browser in front of the page: Debian's Chromium, driven by Playwright.
+"""A real browser for the page: Debian's Chromium, driven by Playwright.
 
 What it logs as an error, and what it refuses for the page's own policy, fails the test that looked away.
 """
@@ -15,7 +15,7 @@ from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, 
 from tests.client import WITHIN, Server, until
 
 CHROMIUM = "/usr/bin/chromium"
-# Root and no way out: without these it asks for Google's hosts at every start.
+# Chromium runs as root and without internet access; by default it contacts Google's hosts at every start.
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -25,7 +25,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-# A name that is not localhost: over plain http browsers withhold locks, the service worker and more from such pages.
+# A host other than localhost: over plain http, browsers give such pages no locks and no service worker.
 HOUSE = "dreams.test"
 FLAGS.append(f"--host-resolver-rules=MAP {HOUSE} 127.0.0.1")
 PHONE: dict[str, Any] = {
@@ -47,10 +47,10 @@ class Person:
         self.context = context
         self.url = url
         self.complaints: list[str] = []  # what the browser logged as errors
-        self.expected: tuple[str, ...] = ()  # parts of those that belong to the test
+        self.expected: tuple[str, ...] = ()  # substrings of the errors that the test expects
 
     async def tab(self, address: str = "") -> Page:
-        """A new tab, at `address` as `#/write`."""
+        """A new tab; `address` is a hash such as `#/write`."""
         page = await self.context.new_page()
         page.set_default_timeout(1000 * WITHIN)
         page.on("console", self._on_console)
@@ -65,15 +65,15 @@ class Person:
         await expect(page.get_by_role("searchbox")).to_be_visible()
 
     async def sign_up(self, page: Page, name: str = "ada", password: str = "correct horse") -> None:
-        """As somebody who is here for the first time."""
-        await page.get_by_role("button", name="New here? Create account").click()
+        """Create an account in the sign-in view."""
+        await page.get_by_role("button", name="New here? Create an account").click()
         await page.get_by_label("Username").fill(name)
         await page.get_by_label("Password").fill(password)
         await page.get_by_role("button", name="Create account").click()
         await expect(page.get_by_role("searchbox")).to_be_visible()
 
     async def slow(self, page: Page, *, upload: int = -1) -> None:
-        """From now on so many bytes a second go out of this tab; -1: as fast as can be."""
+        """Limit the upload rate of this tab to so many bytes per second; -1 removes the limit."""
         devtools = await self.context.new_cdp_session(page)
         limits = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": upload}
         await devtools.send("Network.emulateNetworkConditions", limits)
@@ -95,7 +95,7 @@ class Browsing:
         self.people: list[Person] = []
 
     async def person(self, screen: str = "desk", **more: Any) -> Person:
-        """A new profile; `more` are Playwright's options of a context, as `locale="zh-CN"`."""
+        """A new profile; `more` are options of a Playwright context, such as `locale="zh-CN"`."""
         options = SCREENS[screen] | {"locale": "en-GB", "color_scheme": "dark"} | more
         person = Person(await self._browser.new_context(**options), self._url)
         self.people.append(person)
@@ -104,7 +104,7 @@ class Browsing:
 
 @asynccontextmanager
 async def browsing(url: str) -> AsyncIterator[Browsing]:
-    """`url` is the server's. Fails at the end when a browser has complained of something unexpected."""
+    """A browser for the server at `url`. Fails at the end if the browser has logged an unexpected error."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         try:
@@ -116,7 +116,7 @@ async def browsing(url: str) -> AsyncIterator[Browsing]:
             await browser.close()
 
 
-# Everything that moves by itself. The measure that browsers tell leaves out what follows a click; this does not.
+# Records every layout shift, also those after a click, which the Cumulative Layout Shift leaves out.
 WATCH = """
   window.shifts = []
   const rect = ({ x, y, width, height }) => [x, y, width, height].map(Math.round).join(' ')
@@ -128,35 +128,35 @@ WATCH = """
   new PerformanceObserver(seen).observe({ type: 'layout-shift' })
 """
 
-# Two frames: what was changed before is where it belongs, and has been counted.
+# After two frames, earlier changes are laid out and their shifts are recorded.
 LAID_OUT = "() => new Promise((seen) => requestAnimationFrame(() => requestAnimationFrame(seen)))"
 
-# For Page.wait_for_function: a bar tells that part of it has gone out.
+# For Page.wait_for_function: a progress bar shows a partial upload.
 HALF_SENT = "() => [...document.querySelectorAll('progress')].some(({ value, max }) => 0 < value && value < max)"
 
 
 async def watch_shifts(page: Page) -> None:
-    """From now on, what moves on the page without being scrolled is counted, for `shifts`."""
+    """Record layout shifts from now on, for `shifts`."""
     await page.evaluate(LAID_OUT)
     await page.evaluate(f"() => {{ {WATCH} }}")
 
 
 async def shifts(page: Page) -> list[Any]:
-    """What has moved since `watch_shifts`; each with how much, and what."""
+    """The layout shifts since `watch_shifts`: the value and the parts of each."""
     await page.evaluate(LAID_OUT)
     found: list[Any] = await page.evaluate("() => window.shifts")
     return found
 
 
 async def boxes(page: Page, selector: str) -> list[tuple[float, ...]]:
-    """Where on the page each of these is, and how large: left, top, width, height."""
+    """Left, top, width and height on the page of each element."""
     script = """(all) => all.map((each) => each.getBoundingClientRect())
       .map(({ left, top, width, height }) => [left + scrollX, top + scrollY, width, height])"""
     return [tuple(each) for each in await page.locator(selector).evaluate_all(script)]
 
 
 async def loaded(page: Page, count: int) -> None:
-    """So many pictures of the dream are seen, each with all its pixels."""
+    """Wait until so many pictures of the dream have loaded."""
     await expect(page.locator(".picture[data-loaded]")).to_have_count(count)
     widths = await page.locator(".picture .open img").evaluate_all("(all) => all.map((each) => each.naturalWidth)")
     assert len(widths) == count
@@ -165,7 +165,7 @@ async def loaded(page: Page, count: int) -> None:
 
 @asynccontextmanager
 async def held(server: Server) -> AsyncIterator[None]:
-    """No picture gets ready meanwhile: the processes that render stand still."""
+    """Pause the render processes, so that no picture becomes ready."""
     workers = await until(lambda: server.descendants("multiprocessing.forkserver")[1:], "there are workers")
     for pid in workers:
         os.kill(pid, signal.SIGSTOP)
@@ -178,7 +178,7 @@ async def held(server: Server) -> AsyncIterator[None]:
 
 
 def photo_file(folder: Path, name: str, content: bytes) -> Path:
-    """A picture as a file picker gives it."""
+    """A picture as a file, for file inputs."""
     path = folder / name
     path.write_bytes(content)
     return path

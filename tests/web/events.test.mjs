@@ -23,7 +23,7 @@ function stream(...messages) {
   return [STREAM, ...messages.map((message) => ({ write: `data: ${JSON.stringify(message)}\n\n` }))]
 }
 
-test('after three handshakes that failed it is events, with the token in the header', async (t) => {
+test('falls back to events after three failed handshakes, with the token in a header', async (t) => {
   const pass = time(t)
   const messages = [update(1), progress(1, 2), update(2)]
   const { url, seen } = await script({ websocket: [REFUSED], http: [[...stream(...messages), 'stay']] })
@@ -42,7 +42,7 @@ test('after three handshakes that failed it is events, with the token in the hea
   await until(() => timers() === 0, 'no timers')
 })
 
-test('so it is after three connections that were cut at once, but not after three that were explained', async (t) => {
+test('falls back after three connections that were cut at once, but not after three with a close code', async (t) => {
   const pass = time(t)
   for (const [end, carrier] of [
     ['drop', 'events'],
@@ -58,7 +58,7 @@ test('so it is after three connections that were cut at once, but not after thre
   }
 })
 
-test('without any WebSocket in the language too', async (t) => {
+test('falls back in a runtime without WebSocket', async (t) => {
   const pass = time(t)
   withoutWebSockets(t)
   const { url } = await script({ http: [[...stream(update(1)), 'stay']] })
@@ -68,7 +68,7 @@ test('without any WebSocket in the language too', async (t) => {
   await until(() => told.updates.length, 'the state')
 })
 
-test('reads events however they are cut and whatever stands between them', async (t) => {
+test('reads events in any chunks, with any other fields between them', async (t) => {
   const pass = time(t)
   const json = (revision) => JSON.stringify(update(revision, { note: '梦 🌊\u2028' }))
   const text = [
@@ -94,7 +94,7 @@ test('reads events however they are cut and whatever stands between them', async
   }
 })
 
-test('a stream cut in the middle of a letter comes back, and nothing is told twice', async (t) => {
+test('reconnects a stream that was cut within a character, and reports nothing twice', async (t) => {
   const pass = time(t)
   const whole = `data: ${JSON.stringify(update(2, { note: '梦' }))}\n\n`
   const broken = Buffer.from(whole)
@@ -188,7 +188,7 @@ for (const [what, turn] of Object.entries(NO_STREAM)) {
   })
 }
 
-test('a WebSocket is tried again every five minutes, also when no stream lives so long', async (t) => {
+test('tries a WebSocket again every five minutes, also when every stream is shorter', async (t) => {
   const pass = time(t)
   const http = [[...stream(update(1)), 'stay']] // which a minute of silence ends
   const { url, seen } = await script({ websocket: [REFUSED, REFUSED, REFUSED, REFUSED, works()], http })
@@ -207,7 +207,7 @@ test('a WebSocket is tried again every five minutes, also when no stream lives s
   await until(() => of('connected').at(-1).carrier === 'websocket', 'a WebSocket')
 })
 
-test('another network may let WebSockets through', async (t) => {
+test('tries a WebSocket again when the network changes', async (t) => {
   const pass = time(t)
   const { online } = page(t)
   const http = [[...stream(update(1)), 'stay']]

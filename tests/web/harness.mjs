@@ -1,5 +1,5 @@
-// What the tests of the client library have in common. `SCRIPTED_URL` is the server of scripted.py, `SERVER_URL` is
-// Dreamlog, `PHOTO` a picture.
+// Helpers for the tests of the client library. `SCRIPTED_URL` is the server of scripted.py, `SERVER_URL` is Dreamlog's,
+// and `PHOTO` is the path of a picture.
 
 import assert from 'node:assert/strict'
 import { getEventListeners } from 'node:events'
@@ -12,7 +12,7 @@ const { setTimeout: realTimeout, setImmediate: realImmediate } = globalThis // a
 let scripts = 0
 let people = 0
 
-/** Ask `look` (plain or async) again and again until its answer is true, and return that. */
+/** Call `look`, which may be async, until its result is true, and return the result. */
 export async function until(look, what) {
   const deadline = performance.now() + WITHIN
   for (;;) {
@@ -23,7 +23,7 @@ export async function until(look, what) {
   }
 }
 
-/** A server that does this, connection by connection; see scripted.py. */
+/** A server that follows this script for each connection; see scripted.py. */
 export async function script(turns) {
   const url = `${process.env.SCRIPTED_URL}/${process.pid}-${++scripts}`
   await fetch(url, { method: 'PUT', body: JSON.stringify(turns) })
@@ -42,7 +42,7 @@ export function progress(id, revision, more = {}) {
   return { type: 'image_progress', dream_id: 'd', image: { id }, done: 1, total: 2, revision, timestamp: 1, ...more }
 }
 
-/** A connection that works until it is told otherwise. */
+/** A connection that works until its next step. */
 export function works(...steps) {
   return [AUTHENTICATED, HELLO, { send: update(1) }, ...steps]
 }
@@ -60,7 +60,7 @@ function recorded(options) {
   return { told, all, onUpdate: (message) => told.updates.push(message) }
 }
 
-/** A client that writes down what it is told, and is closed with the test. */
+/** A client whose callbacks are recorded; it closes with the test. */
 export function one(t, url, { token = 'token', dreamId = 'd', ...options } = {}) {
   const { told, all, onUpdate } = recorded(options)
   return kept(t, new DreamImageWebSocketClient(dreamId, token, onUpdate, { url, ...all }), told)
@@ -83,7 +83,7 @@ function kept(t, client, told) {
   return { client, told, of, times }
 }
 
-/** A new account; `token` gives one that is good for a while. */
+/** A new account; `token` fetches a fresh access token. */
 export async function person() {
   const call = async (method, path, body, headers = {}) => {
     const answer = await fetch(process.env.SERVER_URL + path, { method, body, headers })
@@ -98,7 +98,7 @@ export async function person() {
       return tokens.access
     },
     async token() {
-      // Two at a time would use one refresh token twice, which ends the session.
+      // Two requests at a time would spend one refresh token twice, which ends the session.
       this.refreshing ??= call('POST', '/api/auth/refresh', JSON.stringify({ refresh: tokens.refresh }))
       tokens = await this.refreshing.finally(() => (this.refreshing = null))
       this.refreshed++
@@ -122,8 +122,8 @@ export async function person() {
 const waiting = new Set() // timers of the library, while a test has its own time
 
 /**
- * Time that passes only when told, in steps of a second at most, between which the network has its turn. It is the
- * library's alone: Node's mock.timers also stop those of fetch, and lose others when fetch clears one that has fired.
+ * Replace the clock and the timers of the library. The returned function advances them in steps of at most a second, and
+ * lets the network run between the steps. Node's mock.timers would also stop the timers of fetch.
  */
 export function time(t) {
   const own = { setTimeout, setInterval, clearTimeout, clearInterval }
@@ -156,24 +156,24 @@ export function time(t) {
   }
 }
 
-/** How many there are, of the library or of anything else that keeps Node from ending. */
+/** The number of active timers, of the library and of everything else that keeps Node running. */
 export function timers() {
   return waiting.size + process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length
 }
 
-/** Through the waits after the first failures: after three, WebSockets are given up for a while. */
+/** Pass the waits after the first failures; after three, the client falls back to events. */
 export async function through(times, pass, count = 3) {
   for (let failure = 1; failure <= count; failure++) await pass((await times(failure, 'waiting')).retryIn)
 }
 
-/** A language, or a policy, that has none. */
+/** Simulate a runtime without WebSocket. */
 export function withoutWebSockets(t) {
   const own = Object.getOwnPropertyDescriptor(globalThis, 'WebSocket')
   delete globalThis.WebSocket
   t.after(() => Object.defineProperty(globalThis, 'WebSocket', own))
 }
 
-/** What a browser gives a page beside the language: its events. */
+/** Simulate the events of a browser. */
 export function page(t) {
   const window = new EventTarget()
   const document = Object.assign(new EventTarget(), { visibilityState: 'hidden' })

@@ -11,12 +11,12 @@ function state(dream_id, revision) {
   return { send: update(revision, { dream_id }) }
 }
 
-/** What a connection was told to subscribe and unsubscribe. */
+/** The ids that a connection has subscribed and unsubscribed. */
 function said({ messages }, type = 'subscribe') {
   return messages.filter((message) => message.type === type).flatMap(({ dream_ids }) => dream_ids)
 }
 
-test('subscribes before and while it is connected, and again after each reconnection', async (t) => {
+test('subscribes before and during a connection, and again after each reconnection', async (t) => {
   const pass = time(t)
   const leaves = [{ wait: 'unsubscribe' }, { close: 4102 }]
   const first = [AUTHENTICATED, SUBSCRIBED, state('a', 1), SUBSCRIBED, state('b', 1), ...leaves]
@@ -49,7 +49,7 @@ test('subscribes before and while it is connected, and again after each reconnec
   assert.deepEqual(said(connections[0], 'unsubscribe'), ['a'])
 })
 
-test('without any dream the connection is kept', async (t) => {
+test('keeps the connection open without any dream', async (t) => {
   const pass = time(t)
   const pong = [{ wait: 'ping' }, { send: { type: 'pong', timestamp: 1 } }]
   const { url, seen } = await script({ websocket: [[AUTHENTICATED, ...pong, ...pong, SUBSCRIBED, state('a', 1)]] })
@@ -63,7 +63,7 @@ test('without any dream the connection is kept', async (t) => {
   assert.equal((await seen()).length, 1)
 })
 
-test('a thousand dreams are subscribed in messages of less than 4 KiB, long ids too', async (t) => {
+test('subscribes a thousand dreams in messages of less than 4 KiB, also with long ids', async (t) => {
   for (const make of [(n) => `${n}`.padStart(24, '0'), (n) => `梦${n}`.padStart(300, 'x')]) {
     const { url, seen } = await script({ websocket: [[AUTHENTICATED]] })
     const { client } = many(t, url)
@@ -78,7 +78,7 @@ test('a thousand dreams are subscribed in messages of less than 4 KiB, long ids 
   }
 })
 
-test('each dream has its own revisions, and those of others are not told', async (t) => {
+test('compares revisions per dream, and ignores other dreams', async (t) => {
   const messages = [
     state('a', 7),
     state('b', 2),
@@ -115,7 +115,7 @@ test('each dream has its own revisions, and those of others are not told', async
   await until(() => timers() === 0, 'no timers')
 })
 
-test('a heartbeat of a revision that was missed asks for that dream alone', async (t) => {
+test('subscribes a dream again when a heartbeat has a missed revision', async (t) => {
   const beat = (revision) => ({ send: { type: 'heartbeat', dream_id: 'b', revision, timestamp: 1 } })
   const states = [state('a', 1), state('b', 1)]
   const turn = [AUTHENTICATED, SUBSCRIBED, ...states, beat(1), beat(3), SUBSCRIBED, state('b', 3), beat(3)]
@@ -129,7 +129,7 @@ test('a heartbeat of a revision that was missed asks for that dream alone', asyn
   assert.deepEqual(said(connections[0]), ['a', 'b', 'b'])
 })
 
-test('a dream that is not there is told, and not asked for again', async (t) => {
+test('reports a dream that does not exist, and does not ask for it again', async (t) => {
   const pass = time(t)
   const error = { type: 'error', code: 'not_found', message: '…', dream_id: 'a' }
   const first = [AUTHENTICATED, SUBSCRIBED, { send: error }, { close: 4102 }]
@@ -153,7 +153,7 @@ function dream(id, revision, status = 'completed') {
   return [{ write: JSON.stringify({ id, revision, status, images: IMAGES }) }]
 }
 
-test('without a WebSocket it asks, dream by dream, only for what is newer, and ends with the token', async (t) => {
+test('polls each dream for newer revisions without a WebSocket, until the token expires', async (t) => {
   const pass = time(t)
   const [not, gone, over] = [304, 404, 401].map((status) => [{ status }])
   const first = [dream('a', 4), dream('b', 2, 'processing'), gone]
@@ -215,7 +215,7 @@ test('without a WebSocket it asks, dream by dream, only for what is newer, and e
   assert.deepEqual([...new Set(looks.map(({ authorization }) => authorization))], ['Bearer token 4', 'Bearer token 5'])
 })
 
-test('a last picture that was told before the connection was cut does not hide the end of its dream', async (t) => {
+test('reports the end of a dream whose last picture was reported before the connection was cut', async (t) => {
   const pass = time(t)
   const cut = [AUTHENTICATED, SUBSCRIBED, state('a', 1), { send: progress(1, 2, { dream_id: 'a' }) }, 'drop']
   const { url, seen } = await script({ websocket: [cut, REFUSED], http: [dream('a', 2)] })
@@ -227,7 +227,7 @@ test('a last picture that was told before the connection was cut does not hide t
   assert.equal((await seen('http'))[0].path, '/api/dreams/a?since=1&wait=0')
 })
 
-test('closing while it asks, or between two looks, leaves nothing behind', async (t) => {
+test('closing during a poll or between two polls leaves no timer and no request', async (t) => {
   const pass = time(t)
   const inHand = async ({ seen }) => until(async () => (await seen('http')).length)
   const between = async ({ told }) => until(() => told.updates.length)

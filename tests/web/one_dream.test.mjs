@@ -8,7 +8,7 @@ test('the first name of the library gives the same client', async () => {
   assert.deepEqual(await import('../../web/frontend_example.js'), await import('../../web/client/dreamlog.js'))
 })
 
-test('authenticates by the first message, with a fresh token for each connection, never in the address', async (t) => {
+test('authenticates in the first message, with a fresh token for each connection, never in the URL', async (t) => {
   const pass = time(t)
   const { url, seen } = await script({ websocket: [works({ close: 4102 }), works()] })
   let asked = 0
@@ -29,7 +29,7 @@ test('authenticates by the first message, with a fresh token for each connection
   assert.equal(told.connected.length, 2)
 })
 
-test('a token that cannot be fetched is asked for again; one that is nothing ends it', async (t) => {
+test('fetches a token again after an error, and stops without a token', async (t) => {
   const pass = time(t)
   const { url } = await script({ websocket: [works()] })
   const answers = [
@@ -50,7 +50,7 @@ test('a token that cannot be fetched is asked for again; one that is nothing end
   }
 })
 
-test('tokens are fetched one at a time, also while it is closed and connected again', async (t) => {
+test('fetches one token at a time, also when it is closed and connected again', async (t) => {
   const { url, seen } = await script({ websocket: [works()] })
   const waiting = []
   const { client, times } = one(t, url, { token: () => new Promise((give) => waiting.push(give)) })
@@ -92,7 +92,7 @@ for (const [code, most] of Object.entries(PAUSES)) {
   })
 }
 
-test('comes back after a cut connection, and tells a state only when it is another', async (t) => {
+test('reconnects after a cut connection, and reports the state only if it is newer', async (t) => {
   const pass = time(t)
   const { url } = await script({ websocket: [works('drop'), works({ send: update(2) })] })
   const { client, told, times } = one(t, url)
@@ -107,7 +107,7 @@ test('comes back after a cut connection, and tells a state only when it is anoth
   )
 })
 
-test('4101 is at once the first time, and never a tight loop', async (t) => {
+test('reconnects at once after the first 4101, and never in a tight loop', async (t) => {
   const pass = time(t)
   const { url } = await script({ websocket: [works({ close: 4101 })] })
   const { client, times, of } = one(t, url)
@@ -118,7 +118,7 @@ test('4101 is at once the first time, and never a tight loop', async (t) => {
   for (const [index, wait] of waits.entries()) assert.ok(index === 0 || (0 < wait && wait <= 2 ** index), waits)
 })
 
-test('4129 waits as long as the server said, also when the network comes back meanwhile', async (t) => {
+test('waits after 4129 as long as the server requires, also when the network comes back', async (t) => {
   const pass = time(t)
   const { online } = page(t)
   const error = { type: 'error', code: 'too_many_connections', message: '…', retry_after: 20 }
@@ -135,7 +135,7 @@ test('4129 waits as long as the server said, also when the network comes back me
   await times(1, 'connected')
 })
 
-test('the pauses grow to 30 s, each somewhere between nothing and its most', async (t) => {
+test('backs off up to 30 s, with full jitter', async (t) => {
   const pass = time(t)
   const { url } = await script({ websocket: [['drop']] })
   const { client, times, of } = one(t, url)
@@ -166,7 +166,7 @@ for (const pings of [1, 2]) {
   })
 }
 
-test('pings every 30 s; silence of a minute is the end', async (t) => {
+test('pings every 30 s, and reconnects after a minute of silence', async (t) => {
   const pass = time(t)
   const { url, seen } = await script({ websocket: [works(), works()] })
   const { client, told, times, of } = one(t, url)
@@ -180,7 +180,7 @@ test('pings every 30 s; silence of a minute is the end', async (t) => {
   await times(2, 'connected')
 })
 
-test('whatever is heard keeps it alive, also what is not understood', async (t) => {
+test('any message keeps the connection alive, also an unknown one', async (t) => {
   const pass = time(t)
   const noise = ['not JSON', 'null', '[]', '7', '{"type": "of tomorrow"}', '{}'].map((text) => ({ say: text }))
   const { url, seen } = await script({ websocket: [works({ wait: 'ping' }, ...noise, { send: update(2) })] })
@@ -194,7 +194,7 @@ test('whatever is heard keeps it alive, also what is not understood', async (t) 
   assert.equal((await seen()).length, 1)
 })
 
-test('a handshake that hangs is given up, and so is a server that says nothing', async (t) => {
+test('gives up a hanging handshake and a silent server', async (t) => {
   const pass = time(t)
   const { url, seen } = await script({ websocket: [['stay'], [AUTHENTICATED], works()] })
   const { client, times } = one(t, url)
@@ -209,7 +209,7 @@ test('a handshake that hangs is given up, and so is a server that says nothing',
   await until(async () => (await seen())[0].closed, 'the hanging one is gone')
 })
 
-test('tells only what is newer: each picture, and the dream, by itself', async (t) => {
+test('reports only newer messages, compared per picture and for the dream', async (t) => {
   const messages = [
     progress(1, 2),
     progress(1, 2),
@@ -245,7 +245,7 @@ test('tells only what is newer: each picture, and the dream, by itself', async (
   )
 })
 
-test('a heartbeat of a revision that was missed brings the state', async (t) => {
+test('reconnects when a heartbeat has a missed revision', async (t) => {
   const beat = (revision) => ({ send: { type: 'heartbeat', dream_id: 'd', revision, timestamp: 1 } })
   const missed = works({ send: progress(1, 2) }, beat(1), beat(2), beat(4))
   const { url, seen } = await script({ websocket: [missed, [AUTHENTICATED, HELLO, { send: update(4) }, beat(4)]] })
@@ -256,7 +256,7 @@ test('a heartbeat of a revision that was missed brings the state', async (t) => 
   assert.equal((await seen()).length, 2)
 })
 
-test('a server whose heartbeats lie is not asked in a tight loop', async (t) => {
+test('does not reconnect in a tight loop when heartbeats are wrong', async (t) => {
   const pass = time(t)
   const lie = { send: { type: 'heartbeat', dream_id: 'd', revision: 9, timestamp: 1 } }
   const { url } = await script({ websocket: [works(lie)] })
@@ -268,7 +268,7 @@ test('a server whose heartbeats lie is not asked in a tight loop', async (t) => 
 
 const EXPIRING = { send: { type: 'token_expiring', expires_in: 60 } }
 
-test('a token that ends is followed by a fresh one on the same connection', async (t) => {
+test('sends a fresh token on the same connection before the old one expires', async (t) => {
   const pass = time(t)
   const { url, seen } = await script({ websocket: [works(EXPIRING, EXPIRING, { wait: 'ping' }, EXPIRING)] })
   let asked = 0
@@ -282,7 +282,7 @@ test('a token that ends is followed by a fresh one on the same connection', asyn
   assert.deepEqual(await tokens(), ['Bearer token 1', 'Bearer token 2', 'Bearer token 3'])
 })
 
-test('without a fresh token the connection goes on as long as it may', async (t) => {
+test('keeps the connection without a fresh token, until the server closes it', async (t) => {
   const tokens = ['token', null]
   for (const token of ['token', () => tokens.shift(), failingLater()]) {
     const { url, seen } = await script({ websocket: [works(EXPIRING, { send: update(2) })] })
@@ -303,7 +303,7 @@ function failingLater() {
   }
 }
 
-test('mistakes in callbacks are reported, and break nothing', async (t) => {
+test('reports errors of callbacks, and carries on', async (t) => {
   const { mock } = t.mock.method(console, 'error', () => {})
   const thrown = () => {
     throw new Error('thrown')
@@ -324,7 +324,7 @@ test('mistakes in callbacks are reported, and break nothing', async (t) => {
   assert.ok(mock.calls.every(({ arguments: [error] }) => error.message === 'thrown'))
 })
 
-test('a deleted dream is told, and the end', async (t) => {
+test('reports a deleted dream, and stops', async (t) => {
   const deleted = { send: { type: 'dream_deleted', dream_id: 'd', timestamp: 1 } }
   const { url, seen } = await script({ websocket: [works(deleted)] })
   const { client, told, times } = one(t, url)
@@ -334,7 +334,7 @@ test('a deleted dream is told, and the end', async (t) => {
   await until(async () => (await seen())[0].closed === 1000, 'the server is told')
 })
 
-test('connecting twice is connecting once; closed, it can connect again', async (t) => {
+test('ignores a second connect, and can connect again after close', async (t) => {
   const { url, seen } = await script({ websocket: [works()] })
   const { client, told, times } = one(t, url)
   client.connect()
@@ -369,7 +369,7 @@ for (const moment of ['connecting', 'connected', 'waiting']) {
   })
 }
 
-test('closing at any moment leaves no timer, listener or connection', async (t) => {
+test('closing at any time leaves no timer, listener or connection', async (t) => {
   const { listeners } = page(t)
   const moments = {
     'while the token is fetched': [works(), async ({ asked }) => until(asked)],
@@ -402,7 +402,7 @@ test('closing at any moment leaves no timer, listener or connection', async (t) 
   }
 })
 
-test('the network coming back, or the page, ends the wait', async (t) => {
+test('stops waiting when the network is back or the page becomes visible', async (t) => {
   const pass = time(t)
   const { online, seen: shown } = page(t)
   const { url } = await script({ websocket: [works({ close: 4102 }), works({ close: 4102 }), works()] })
@@ -417,7 +417,7 @@ test('the network coming back, or the page, ends the wait', async (t) => {
   await pass(10)
 })
 
-test('a connection that only seems open is found out when the page is seen again', async (t) => {
+test('detects a dead connection when the page becomes visible', async (t) => {
   const pass = time(t)
   const { online, seen: shown } = page(t)
   const answers = { send: { type: 'pong', timestamp: 1 } }

@@ -96,7 +96,7 @@ for (const carrier of ['websocket', 'events']) {
   })
 }
 
-test('a restart of the server is survived, and what changed meanwhile is told', async (t) => {
+test('survives a restart of the server, and reports the changes meanwhile', async (t) => {
   const ada = await person()
   const { id } = await ada.write('t')
   const token = () => ada.access

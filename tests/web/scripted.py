@@ -1,13 +1,13 @@
-"""A server that misbehaves as it is told to: each test writes down beforehand what happens to each connection.
+"""A server that misbehaves by a script, which says what happens to each connection of a test.
 
-`PUT /NAME` takes `{"websocket": [[step, ...], ...], "http": [[step, ...], ...]}`: what is done with the first
-connection below `/NAME/`, with the second, and so on; the last serves for all that come later. `GET /NAME` tells what
-was seen.
+`PUT /NAME` takes `{"websocket": [[step, ...], ...], "http": [[step, ...], ...]}`: the steps for the first connection
+below `/NAME/`, for the second, and so on; the last list also serves all later connections. `GET /NAME` returns what the
+server has seen.
 
-For both: `"stay"` (nothing more happens), `"drop"` (cut off), `{"status": 200, "headers": {}}` (an answer, which on a
-WebSocket refuses it). On a WebSocket: `{"wait": type}` (until another such message has come), `{"send": message}`,
-`{"say": text}`, `{"close": code}`. On HTTP: `{"write": text}`, `{"trickle": text}` (each byte by itself),
-`{"bytes": text}` (a byte for each letter).
+Steps for both: `"stay"` (do nothing more), `"drop"` (cut the connection), `{"status": 200, "headers": {}}` (answer;
+this rejects a WebSocket). For WebSockets: `{"wait": type}` (until another message of this type has come),
+`{"send": message}`, `{"say": text}` (send it as it is), `{"close": code}`. For HTTP: `{"write": text}`,
+`{"trickle": text}` (byte by byte), `{"bytes": text}` (one byte per character).
 """
 
 import asyncio
@@ -23,11 +23,11 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler, url
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
-Step = Any  # JSON; the docstring has them all
+Step = Any  # JSON, as the module docstring lists
 
 
 class Script:
-    """What is to happen, and what has."""
+    """The steps to come, and the connections seen."""
 
     def __init__(self, turns: dict[str, list[list[Step]]]) -> None:
         self._turns = turns
@@ -80,7 +80,7 @@ class PlayHandler(WebSocketHandler):
             if not self._finished:
                 await self.finish()
         except StreamClosedError:
-            pass  # the client has left
+            pass  # the client has disconnected
 
     async def answer(self, step: Step) -> None:
         match step:
@@ -130,7 +130,7 @@ class PlayHandler(WebSocketHandler):
                     case {"close": code}:
                         self.close(code)
         except WebSocketClosedError:
-            pass  # the client has left
+            pass  # the client has disconnected
 
     def on_message(self, message: str | bytes) -> None:
         said = json.loads(message)
@@ -138,7 +138,7 @@ class PlayHandler(WebSocketHandler):
         self.arrived.put_nowait(said)
 
     def on_close(self) -> None:
-        """Of a WebSocket, and of a request whose answer is not complete."""
+        """Cut a WebSocket, or a request with an incomplete answer."""
         self.seen["closed"] = self.close_code or 1006
         self.gone.set()
         if self.playing is not None:
@@ -147,7 +147,7 @@ class PlayHandler(WebSocketHandler):
 
 @asynccontextmanager
 async def listening(application: Application) -> AsyncIterator[str]:
-    """Its address, on a free port."""
+    """Yields the URL of the server, on a free port."""
     sockets = bind_sockets(0, "127.0.0.1", family=socket.AF_INET)
     server = HTTPServer(application)
     server.add_sockets(sockets)

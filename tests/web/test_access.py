@@ -1,4 +1,4 @@
-"""Who can use the page: nothing that axe-core objects to on any view, and everything by keyboard."""
+"""Accessibility: axe-core finds no violation in any view, and the keyboard alone is enough."""
 
 import asyncio
 import json
@@ -12,23 +12,23 @@ from tests import photos
 from tests.client import ROOT, Api, Server, settings, until
 from tests.web.browser import SCREENS, browsing, held, photo_file
 
-# For Page.evaluate: what fades in is judged when it is there.
+# For Page.evaluate: wait until animations have ended.
 STILL = """Promise.all(
   document.getAnimations().map((each) => each.effect.getComputedTiming().iterations === 1 && each.finished)
 )"""
-# For who listens instead of looking: all that is said, one after the other.
+# Records every announcement for screen readers.
 HEAR = """() => {
   window.heard = []
   const spoken = document.getElementById('announcement')
   new MutationObserver(() => window.heard.push(spoken.textContent)).observe(spoken, { childList: true })
 }"""
-# Everything that axe-core checks, also the size of what is pressed (WCAG 2.2), which it leaves out unless told.
+# All rules of axe-core, also the target size of WCAG 2.2, which is off by default.
 RULES = "axe.run({ rules: { 'target-size': { enabled: true } } })"
 AXE = ROOT / ".venv" / "node_modules" / "axe-core" / "axe.min.js"
 
 
 class Judge:
-    """Asks axe-core about one view after the other, in both themes, and keeps what it objects to."""
+    """Runs axe-core on each view in both themes, and collects the violations."""
 
     def __init__(self, page: Page, screen: str) -> None:
         self._page = page
@@ -53,11 +53,11 @@ class Judge:
 @pytest.mark.gen_test
 @pytest.mark.parametrize("screen", SCREENS)
 async def test_axe_has_no_objection_to_any_view(screen: str, data: Path, mongodb_uri: str, tmp_path: Path) -> None:
-    """Signing in, the list, writing, reading, a failure, what lies over the page, in both themes."""
+    """Every view, dialog and failure, in both themes, has no violation."""
     good = photo_file(tmp_path, "good.jpg", photos.small_jpeg(1))
     bad = photo_file(tmp_path, "bad.jpg", photos.corrupt_jpeg())
     async with Server(data, **settings(data, mongodb_uri)) as server, browsing(server.url) as chromium:
-        # The page lets no script in that is not its own: the judge comes in where the policy is switched off.
+        # The policy of the page blocks axe-core, so this profile ignores it.
         ada = await chromium.person(screen, bypass_csp=True, reduced_motion="reduce")
         ada.expected = ("net::ERR_", "401", "404", "413")
         page = await ada.tab()
@@ -69,7 +69,7 @@ async def test_axe_has_no_objection_to_any_view(screen: str, data: Path, mongodb
         await page.get_by_role("button", name="Sign in").click()
         await expect(page.get_by_text("Incorrect username or password.")).to_be_visible()
         await judge.ask("a wrong password")
-        await page.get_by_role("button", name="New here? Create account").click()
+        await page.get_by_role("button", name="New here? Create an account").click()
         await judge.ask("signing up")
         await page.get_by_role("button", name="Already have an account? Sign in").click()
         await ada.sign_up(page)
@@ -81,8 +81,8 @@ async def test_axe_has_no_objection_to_any_view(screen: str, data: Path, mongodb
         await expect(page.get_by_role("group", name="Picture 2")).to_be_visible()
         await page.get_by_label("Calm").check()
         await page.get_by_label("Lucidity").select_option("3")
-        await page.get_by_placeholder("Add a tag").fill("sea, rain,")
-        await page.get_by_placeholder("Add a tag").press("Enter")
+        await page.get_by_placeholder("Type a tag").fill("sea, rain,")
+        await page.get_by_placeholder("Type a tag").press("Enter")
         await expect(page.get_by_text("Draft saved on this device")).to_be_visible()
         await judge.ask("writing")
         await page.get_by_role("link", name="Journal").click()
@@ -146,13 +146,13 @@ async def test_axe_has_no_objection_to_any_view(screen: str, data: Path, mongodb
         await judge.ask("offline")
         await ada.context.set_offline(False)
         await page.goto(f"{server.url}/#/dream/nothing")
-        await expect(page.get_by_text("There is no such dream.")).to_be_visible()
+        await expect(page.get_by_text("This dream does not exist.")).to_be_visible()
         await judge.ask("no such dream")
         assert judge.objections == []
 
 
 async def focused(page: Page) -> str:
-    """What has the focus, as it is announced; fails when nothing has it, or when it cannot be seen to have it."""
+    """The accessible name of the focused element; fails when nothing is focused or the focus is invisible."""
     found: list[Any] = await page.evaluate("""() => {
       const element = document.activeElement
       const name = element.getAttribute('aria-label') ?? element.labels?.[0]?.innerText ??
@@ -170,7 +170,7 @@ async def focused(page: Page) -> str:
 
 
 async def tab_to(page: Page, name: str, *, back: bool = False, part: bool = False) -> None:
-    """Press Tab until what has this name, or a name that it is `part` of, has the focus."""
+    """Press Tab until the element of this name, or of a name that contains it (`part`), has the focus."""
     for _ in range(60):
         now = await focused(page)
         if now.startswith(name) or (part and name in now):
@@ -181,7 +181,7 @@ async def tab_to(page: Page, name: str, *, back: bool = False, part: bool = Fals
 
 @pytest.mark.gen_test
 async def test_everything_can_be_done_by_keyboard(data: Path, mongodb_uri: str, tmp_path: Path) -> None:
-    """Signing up, writing with a picture, moving it, looking at it large, the calendar, settings, deleting, undoing."""
+    """The keyboard signs up, writes, moves a picture, enlarges it, and uses the calendar, settings, Delete and Undo."""
     pictures = [photo_file(tmp_path, f"{n}.jpg", photos.small_jpeg(n)) for n in (1, 2)]
     async with Server(data, **settings(data, mongodb_uri)) as server, browsing(server.url) as chromium:
         ada = await chromium.person("desk")
@@ -298,7 +298,7 @@ async def test_everything_can_be_done_by_keyboard(data: Path, mongodb_uri: str, 
 
 @pytest.mark.gen_test
 async def test_the_keyboard_stays_where_it_is_when_something_changes(data: Path, mongodb_uri: str) -> None:
-    """News of a dream comes while one stands on its card, on its buttons, on a picture that one then removes."""
+    """Updates of a dream leave the focus on its card, its buttons and its pictures."""
     async with (
         Server(data, **settings(data, mongodb_uri)) as server,
         Api(server.url) as api,
@@ -316,7 +316,7 @@ async def test_the_keyboard_stays_where_it_is_when_something_changes(data: Path,
         assert "A river" in await focused(page)
         later = {"title": "Another night", "dreamed_at": "2100-01-01T00:00:00Z"}
         await api.json("POST", "/api/dreams", later, status=201)
-        await page.evaluate("dispatchEvent(new Event('online'))")  # the list looks again, as after a night offline
+        await page.evaluate("dispatchEvent(new Event('online'))")  # the list reloads, as after a time offline
         await expect(page.get_by_role("list", name="Journal").get_by_role("heading").first).to_have_text(
             "Another night"
         )
@@ -337,7 +337,7 @@ async def test_the_keyboard_stays_where_it_is_when_something_changes(data: Path,
         await focused(page)
         assert await page.evaluate("document.querySelector('main').contains(document.activeElement)")
 
-        # What cannot be done just now keeps the button on which one asked for it.
+        # After a failed action, its button keeps the focus.
         await page.evaluate("() => { IDBObjectStore.prototype.put = () => { throw new Error('no room') } }")
         await tab_to(page, "Edit")
         await page.keyboard.press("Enter")
@@ -372,7 +372,7 @@ async def test_the_keyboard_stays_where_it_is_when_something_changes(data: Path,
 
 @pytest.mark.gen_test
 async def test_a_narrow_screen_shows_everything_without_scrolling_sideways(data: Path, mongodb_uri: str) -> None:
-    """320 pixels wide, as a desk's screen at 400 per cent (WCAG 1.4.10), with a title and a tag of one long word."""
+    """The page fits 320 pixels, a desk screen at 400 % (WCAG 1.4.10), even with long words in a title and a tag."""
     async with (
         Server(data, **settings(data, mongodb_uri)) as server,
         Api(server.url) as api,

@@ -1,4 +1,4 @@
-"""The client library in Node: before the whole server, and before one that misbehaves. The tests are *.test.mjs."""
+"""The client library in Node, with the real server and with one that misbehaves. The tests are in *.test.mjs."""
 
 import asyncio
 import os
@@ -14,13 +14,13 @@ from tests.pace import seconds
 from tests.web.scripted import listening, scripted
 
 HERE = Path(__file__).parent
-LONGEST = seconds(100)  # for one file, below what pytest gives a test: so a failure shows what Node said until then
+LONGEST = seconds(100)  # per file; less than the timeout of pytest, so that a failure shows the output of Node
 
 
 async def node(test: str, **environment: str) -> None:
-    """Run one file; what Node says of its failures is the failure."""
+    """Run one file; fails with the output of Node."""
     version = await _run("node", "--version")
-    # Before version 22 a WebSocket is there only when asked for.
+    # Before version 22, Node has a WebSocket only with this option.
     asked_for = ["--experimental-websocket"] if int(version.removeprefix("v").partition(".")[0]) < 22 else []
     reporter = ["--test-reporter", "spec"]
     await _run("node", *asked_for, "--no-warnings", *reporter, "--test", str(HERE / test), **environment)
@@ -42,7 +42,7 @@ async def _run(*command: str, **environment: str) -> str:
                 output += line
             await process.wait()
     except TimeoutError:
-        process.terminate()  # and not kill: it has children, one for each file
+        process.terminate()  # not kill: Node must stop its own child processes
         await process.wait()
     assert process.returncode == 0, output.decode()
     return output.decode()
@@ -51,7 +51,7 @@ async def _run(*command: str, **environment: str) -> str:
 @pytest.mark.gen_test
 @pytest.mark.parametrize("test", ["one_dream.test.mjs", "events.test.mjs", "many_dreams.test.mjs"])
 async def test_before_servers_that_misbehave(test: str) -> None:
-    """Close codes, silence, cuts, refused WebSockets, streams in pieces: it comes back, or stops, as is written."""
+    """The client reconnects or stops as documented after close codes, silence, cuts and refused WebSockets."""
     async with scripted() as address:
         await node(test, SCRIPTED_URL=address)
 
@@ -68,7 +68,7 @@ class RestartHandler(RequestHandler):
 
 @pytest.mark.gen_test
 async def test_with_the_server(data: Path, mongodb_uri: str, tmp_path: Path) -> None:
-    """Pictures, deletion, refusals, signing out, a restart: over WebSockets, and without any."""
+    """Pictures, deletion, rejections, signing out and a restart work over WebSockets and over event streams."""
     photo = tmp_path / "photo.jpg"
     photo.write_bytes(photos.small_jpeg(1))
     async with Server(data, **settings(data, mongodb_uri, images__workers=1)) as server:
@@ -79,7 +79,7 @@ async def test_with_the_server(data: Path, mongodb_uri: str, tmp_path: Path) -> 
 
 @pytest.mark.gen_test
 async def test_with_tokens_that_last_two_seconds(data: Path, mongodb_uri: str) -> None:
-    """It asks for fresh ones, on the connection and for the next, and never in a tight loop."""
+    """The client fetches fresh tokens on the connection and for the next one, never in a tight loop."""
     short = settings(data, mongodb_uri, images__workers=1, auth__access_lifetime=seconds(2))
     async with Server(data, **short) as server:
         await node("tokens.test.mjs", SERVER_URL=server.url)

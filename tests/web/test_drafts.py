@@ -1,4 +1,4 @@
-"""What is being written: it survives everything but being given up, and a change can be taken back."""
+"""Drafts survive everything until the user discards them, and changes can be undone."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from tests.web.browser import CHROMIUM, FLAGS, browsing, loaded, photo_file
 
 
 async def begin(page: Page, title: str, photo: Path) -> None:
-    """A draft with a picture in the middle of its text, kept on the device."""
+    """Write a draft with a picture in the middle of its text, and wait until it is saved."""
     await page.get_by_role("link", name="New dream").click()
     await page.get_by_label("Title").fill(title)
     text = page.get_by_label("What did you dream?")
@@ -25,7 +25,7 @@ async def begin(page: Page, title: str, photo: Path) -> None:
 
 
 async def is_there(page: Page, title: str) -> None:
-    """The draft is seen, with its picture where it was."""
+    """The page shows the draft, with its picture at the same position."""
     await expect(page.get_by_label("Title")).to_have_value(title)
     await expect(page.get_by_label("What did you dream?")).to_have_value("Before ")
     await expect(page.get_by_label("Text after the picture")).to_have_value("after")
@@ -43,7 +43,7 @@ async def sign_out(page: Page) -> None:
 async def test_a_draft_survives_a_reload_a_sign_out_and_a_second_tab(
     data: Path, mongodb_uri: str, tmp_path: Path
 ) -> None:
-    """With its picture; what a second tab writes is another draft; given up, it can be taken back."""
+    """A draft with a picture survives a reload, a second tab has its own, and discarding can be undone."""
     photo = photo_file(tmp_path, "a.jpg", photos.small_jpeg(1))
     async with Server(data, **settings(data, mongodb_uri)) as server, browsing(server.url) as chromium:
         ada = await chromium.person()
@@ -57,7 +57,7 @@ async def test_a_draft_survives_a_reload_a_sign_out_and_a_second_tab(
         await second.get_by_label("Title").fill("Second")
         await expect(second.get_by_text("Draft saved on this device")).to_be_visible()
         await second.close()
-        # Reloaded in the middle of a word, before the pause after which a draft is kept.
+        # A reload in the middle of a word, before the delay after which a draft is saved.
         await page.get_by_label("Title").fill("First of two")
         await page.reload()
         await is_there(page, "First of two")
@@ -74,7 +74,7 @@ async def test_a_draft_survives_a_reload_a_sign_out_and_a_second_tab(
 
 
 async def profile(folder: Path, playwright: Playwright) -> BrowserContext:
-    """A browser that keeps what it has in this folder."""
+    """A browser with a profile in this folder."""
     launch = playwright.chromium.launch_persistent_context
     context = await launch(folder, executable_path=CHROMIUM, args=FLAGS, locale="en-GB")
     context.set_default_timeout(1000 * WITHIN)
@@ -88,7 +88,7 @@ def processes_of(folder: Path) -> list[int]:
         if entry.name.isdecimal():
             try:
                 words = (entry / "cmdline").read_bytes().split(b"\0")
-            except OSError:  # it has ended
+            except OSError:  # the process has ended
                 continue
             if f"--user-data-dir={folder}".encode() in words:
                 found.append(int(entry.name))
@@ -97,13 +97,13 @@ def processes_of(folder: Path) -> list[int]:
 
 @pytest.mark.gen_test
 async def test_a_draft_survives_a_dead_battery(data: Path, mongodb_uri: str, tmp_path: Path) -> None:
-    """The browser is killed where it stands; started again, the draft is there with its picture, and is sent."""
+    """After SIGKILL of the browser, the draft is there with its picture, and can be sent."""
     photo = photo_file(tmp_path, "a.jpg", photos.small_jpeg(1))
     async with Server(data, **settings(data, mongodb_uri)) as server, async_playwright() as playwright:
         context = await profile(tmp_path / "profile", playwright)
         page = await context.new_page()
         await page.goto(server.url)
-        await page.get_by_role("button", name="New here? Create account").click()
+        await page.get_by_role("button", name="New here? Create an account").click()
         await page.get_by_label("Username").fill("ada")
         await page.get_by_label("Password").fill("correct horse")
         await page.get_by_role("button", name="Create account").click()
@@ -114,7 +114,7 @@ async def test_a_draft_survives_a_dead_battery(data: Path, mongodb_uri: str, tmp
         context = await profile(tmp_path / "profile", playwright)
         page = await context.new_page()
         await page.goto(server.url)
-        # Cookies are written every half minute: one that was given just before is lost, and one signs in again.
+        # Chromium writes cookies every 30 s: a newer one is lost, and the user must sign in again.
         await expect(page.get_by_label("Username").or_(page.get_by_role("searchbox"))).to_be_visible()
         if await page.get_by_label("Username").is_visible():
             await page.get_by_label("Username").fill("ada")
@@ -129,7 +129,7 @@ async def test_a_draft_survives_a_dead_battery(data: Path, mongodb_uri: str, tmp
 
 @pytest.mark.gen_test
 async def test_a_change_and_a_deletion_can_be_taken_back(data: Path, mongodb_uri: str, tmp_path: Path) -> None:
-    """Text, a picture added, one removed: undone, all is as before; a page that is closed in time still deletes."""
+    """Undo restores the text and the pictures; a page that closes within the time to undo still deletes."""
     photo = photo_file(tmp_path, "a.jpg", photos.small_jpeg(3))
     async with (
         Server(data, **settings(data, mongodb_uri)) as server,
@@ -142,7 +142,7 @@ async def test_a_change_and_a_deletion_can_be_taken_back(data: Path, mongodb_uri
         )
         before = await api.finished(before["id"])
         ada = await chromium.person()
-        ada.expected = ("404",)  # of the dream that is deleted
+        ada.expected = ("404",)  # for the deleted dream
         page = await ada.tab()
         await ada.sign_in(page)
         await page.get_by_role("link", name="As it was").click()
@@ -176,7 +176,7 @@ async def test_a_change_and_a_deletion_can_be_taken_back(data: Path, mongodb_uri
         await page.get_by_role("button", name="Delete").click()
         await expect(page.get_by_text("No dreams yet.")).to_be_visible()
         await page.locator(".toast").filter(has_text="Dream deleted.").get_by_role("button", name="Undo").click()
-        # Another tab that is closed meanwhile does not take the time away.
+        # Closing another tab does not end the time to undo.
         second = await ada.tab()
         await expect(second.get_by_role("link", name="As it was")).to_be_visible()
         await page.get_by_role("link", name="As it was").click()
@@ -200,7 +200,7 @@ async def test_a_change_and_a_deletion_can_be_taken_back(data: Path, mongodb_uri
 
 @pytest.mark.gen_test
 async def test_a_change_of_a_dream_that_is_gone_becomes_a_draft(data: Path, mongodb_uri: str, tmp_path: Path) -> None:
-    """Deleted on another device while it was changed here: the words and the new picture are a draft, and are sent."""
+    """If another device deletes a dream during a change, the change becomes the draft of a new dream."""
     photo = photo_file(tmp_path, "a.jpg", photos.small_jpeg(3))
     async with (
         Server(data, **settings(data, mongodb_uri)) as server,
@@ -223,7 +223,7 @@ async def test_a_change_of_a_dream_that_is_gone_becomes_a_draft(data: Path, mong
         await is_there(page, "In other words")
         await api.json("DELETE", f"/api/dreams/{dream['id']}", status=204)
         await page.get_by_role("button", name="Save").click()
-        # In which words depends on who says it first, the answer or the WebSocket.
+        # The text depends on which comes first, the HTTP answer or the WebSocket message.
         await expect(page.get_by_role("heading", name="deleted")).to_be_visible()
         await page.get_by_role("link", name="Journal").first.click()
         await page.get_by_role("list", name="Drafts").get_by_role("link", name="In other words").click()

@@ -1,4 +1,4 @@
-"""Pictures in the text while it is written: pasted, dropped, moved, removed; and where the server finds them then."""
+"""Pictures in the editor: pasted, dropped, moved, removed, and their positions on the server."""
 
 import base64
 from pathlib import Path
@@ -10,14 +10,14 @@ from tests import photos
 from tests.client import Api, Server, settings
 from tests.web.browser import browsing, loaded, photo_file
 
-# As from a screenshot tool: the clipboard holds the bytes of a picture, and no text.
+# As after a screenshot: the clipboard holds a picture and no text.
 PASTE = """(field, [content, type]) => {
   const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0))
   const clipboardData = new DataTransfer()
   clipboardData.items.add(new File([bytes], 'image.png', { type }))
   field.dispatchEvent(new ClipboardEvent('paste', { clipboardData, bubbles: true, cancelable: true }))
 }"""
-# Where on the screen the place in front of this text is.
+# The screen position in front of this text.
 PLACE = """(field, after) => {
   const pen = document.createElement('canvas').getContext('2d')
   const { font, paddingTop, lineHeight } = getComputedStyle(field)
@@ -30,7 +30,7 @@ PLACE = """(field, after) => {
 
 
 async def drop(page: Page, text: str, file: Path) -> None:
-    """A file from the desktop is let go in front of `text`, in the last piece."""
+    """Drop a file from the desktop in front of `text`, in the last text field."""
     field = page.locator(".editor textarea").last
     x, y = await field.evaluate(PLACE, text)
     devtools = await page.context.new_cdp_session(page)
@@ -40,7 +40,7 @@ async def drop(page: Page, text: str, file: Path) -> None:
 
 
 async def layout(page: Page) -> list[str]:
-    """The editor's pieces of text, and the width of each picture between them."""
+    """The texts of the editor, and the width of each picture between them."""
     script = (
         """(all) => all.map((each) => each.value ?? `${each.querySelector('img')?.naturalWidth ?? 'no picture'}`)"""
     )
@@ -50,7 +50,7 @@ async def layout(page: Page) -> list[str]:
 
 @pytest.mark.gen_test(timeout=180)
 async def test_pictures_go_where_they_are_put(data: Path, mongodb_uri: str, tmp_path: Path) -> None:
-    """Pasted, dropped in mid-text, moved and removed: each stands in the server's text where it stood on the screen."""
+    """The server has each pasted, dropped or moved picture at the position that the editor showed."""
     text = "一只🦊 looked\nat me 👨‍👩‍👧 and\nwent on."
     small = [photo_file(tmp_path, f"{n}.jpg", photos.small_jpeg(n)) for n in range(3)]
     async with (
@@ -77,7 +77,7 @@ async def test_pictures_go_where_they_are_put(data: Path, mongodb_uri: str, tmp_
         cut = rest.index("and")
         assert await layout(page) == ["一只", "1170", rest[:cut], "240", rest[cut:]]
 
-        # Down a line, and up over the other picture.
+        # Move one down a line, and another up over a picture.
         second = page.get_by_role("group", name="Picture 2")
         await second.get_by_role("button", name="Move picture down").click()
         line = rest.index("\nwent")
@@ -92,7 +92,7 @@ async def test_pictures_go_where_they_are_put(data: Path, mongodb_uri: str, tmp_
         await page.get_by_role("button", name="Undo").click()
         assert await layout(page) == ["一只", "240", "", "1170", rest]
 
-        # In haste: a tag that is not finished, photos that are still being read, and Save.
+        # Save with an unfinished tag and with photos that are still loading.
         await page.locator(".editor textarea").last.focus()
         await page.keyboard.press("ControlOrMeta+Home")
         await page.get_by_label("Tags").fill("fox")

@@ -1,4 +1,4 @@
-"""A person's whole way through the page, on a phone and on a desk, with real photos. What is asserted is seen."""
+"""Whole journeys through the page, on a phone and on a desk, with real photos."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +17,7 @@ SHOWN = ".picture, .piece, .dream-head"
 @pytest.mark.gen_test(timeout=180)
 @pytest.mark.parametrize("screen", ["phone", "desk"])
 async def test_first_dream(screen: str, data: Path, mongodb_uri: str, tmp_path: Path) -> None:
-    """Sign up, write, photos at the cursor, save: all is in its place at once, and nothing moves until all is ready."""
+    """A new dream shows its text and photos in place at once, and nothing moves until all photos are ready."""
     portrait = photo_file(tmp_path, "portrait.jpg", photos.phone_jpeg())
     wide = photo_file(tmp_path, "wide.jpg", photos.phone_jpeg(orientation=1))
     film = photo_file(tmp_path, "film.gif", photos.animated_gif())
@@ -76,7 +76,7 @@ async def test_first_dream(screen: str, data: Path, mongodb_uri: str, tmp_path: 
         pieces = await page.locator(".dream-text > *").all_inner_texts()
         assert [piece.strip() for piece in pieces] == ["🌊雨 before.", "", "And after.", "", "The end."]
         await expect(page.get_by_role("link", name="#sea")).to_be_visible()
-        # The screen has room for 780 pixels, or 672: the variant with 1024 is enough.
+        # The pictures are 780 or 672 device pixels wide, so the 1024 variant is enough.
         assert {name for name in media if name.endswith(".jpg")} <= {"320.jpg", "1024.jpg"}
 
         await look_at_all(page, screen)
@@ -89,7 +89,7 @@ async def test_first_dream(screen: str, data: Path, mongodb_uri: str, tmp_path: 
 
 
 async def look_at_all(page: Page, screen: str) -> None:
-    """Large, one after the other, and back to where the keyboard was."""
+    """The viewer shows one picture after another, and returns the focus."""
     opener = page.get_by_role("button", name="Enlarge picture 1")
     await opener.click()
     large = page.get_by_role("dialog")
@@ -119,7 +119,7 @@ async def look_at_all(page: Page, screen: str) -> None:
 
 
 async def swipe(page: Page, distance: int) -> None:
-    """A finger goes so far to the right."""
+    """Swipe with one finger; a positive distance goes to the right."""
     devtools = await page.context.new_cdp_session(page)
     start = 195 - distance // 2
     for step in range(11):
@@ -130,7 +130,7 @@ async def swipe(page: Page, distance: int) -> None:
 
 
 async def fits(page: Page) -> bool:
-    """Nothing reaches out of the screen to the right."""
+    """Nothing is wider than the screen."""
     wide: bool = await page.evaluate("() => document.documentElement.scrollWidth <= visualViewport.width")
     return wide
 
@@ -138,7 +138,7 @@ async def fits(page: Page) -> bool:
 @pytest.mark.gen_test(timeout=180)
 @pytest.mark.parametrize("screen", ["phone", "desk"])
 async def test_many_nights(screen: str, data: Path, mongodb_uri: str) -> None:
-    """Newest first and without an end; found again by words, tag and night; deleted, and taken back."""
+    """The list is endless, newest first; search finds words, tags and nights; a deletion can be undone."""
     async with (
         Server(data, **settings(data, mongodb_uri)) as server,
         Api(server.url) as api,
@@ -167,7 +167,7 @@ async def test_many_nights(screen: str, data: Path, mongodb_uri: str) -> None:
         await until(at_the_end, "all nights have come")
         assert await titles.all_inner_texts() == every
 
-        # What was read further down is still there after a look at a dream, at the same place.
+        # After a look at a dream, the list is at the same scroll position.
         await titles.filter(has_text="Night 40").scroll_into_view_if_needed()
         before = await page.evaluate("scrollY")
         await titles.filter(has_text="Night 40").click()
@@ -211,7 +211,7 @@ async def test_many_nights(screen: str, data: Path, mongodb_uri: str) -> None:
 
 @pytest.mark.gen_test
 async def test_dreams_without_a_title(data: Path, mongodb_uri: str) -> None:
-    """In the list one begins with its first sentence or line, and goes on from there; a picture alone is untitled."""
+    """In the list, a dream without a title begins with its first sentence; with only a picture it is untitled."""
     shown = {
         "🌊 I walked on glass.\n\nThen the tide came in.": ["🌊 I walked on glass.", "Then the tide came in."],
         "A river\nwith fish in it": ["A river", "with fish in it"],

@@ -62,7 +62,7 @@ async def test_the_language_follows_the_browser_or_the_user(data: Path, mongodb_
         await expect(page.get_by_text("还没有记录过梦境。")).to_be_visible()
         assert await english(page) == set()
 
-        # Writing, a draft that is given up and taken back, one that waits to be sent.
+        # Writing, a draft that is discarded and restored, and one that waits for a connection.
         await page.get_by_role("link", name="记录梦境").click()
         await page.get_by_label("标题").fill("By the sea")
         await page.get_by_placeholder("输入标签，按回车添加").fill("sea,")
@@ -92,7 +92,7 @@ async def test_the_language_follows_the_browser_or_the_user(data: Path, mongodb_
         await page.unroute("**/api/dreams*")
         await expect(page.get_by_role("link", name="编辑")).to_be_visible()
 
-        # Deleting, and taking it back; then a dream with a picture that is there and one that has failed.
+        # Deleting; then a dream with a completed and a failed picture.
         await page.get_by_role("button", name="删除").click()
         await expect(page.get_by_text("梦境已删除。")).to_be_visible()
         assert await english(page) == set()
@@ -135,7 +135,7 @@ async def test_the_language_follows_the_browser_or_the_user(data: Path, mongodb_
         await page.reload()
         await expect(page.get_by_role("link", name="Edit")).to_be_visible()
         assert await page.evaluate("document.documentElement.lang") == "en"
-        # What is being written stays, whatever it is written in.
+        # A change of language keeps the draft.
         await page.get_by_role("link", name="Edit").click()
         await page.get_by_label("Title").fill("By the lake")
         await page.get_by_role("button", name="Settings").click()
@@ -166,7 +166,7 @@ async def test_the_appearance_follows_the_system_or_the_user(data: Path, mongodb
 
 @pytest.mark.gen_test
 async def test_singular_and_plural_and_the_language_of_the_server(data: Path, mongodb_uri: str) -> None:
-    """A count of one has a form of its own, and the page asks the server for answers in its own language."""
+    """Texts have singular and plural forms, and the page requests the answers of the server in its language."""
     for attempts, minutes in ((1, "5 minutes"), (5, "1 minute")):
         limited = settings(data / minutes, mongodb_uri, limits__login_failures=attempts)
         async with Server(data / minutes, **limited) as server, browsing(server.url) as chromium:

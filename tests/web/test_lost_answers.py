@@ -1,4 +1,4 @@
-"""Answers get lost between the server and the page: it asks again, and never in a loop."""
+"""When answers of the server get lost, the page asks again, and never in a tight loop."""
 
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,7 +13,7 @@ from tests.web.browser import browsing, loaded, photo_file
 
 @pytest.mark.gen_test(timeout=180)
 async def test_a_dream_that_has_changed_is_fetched_until_it_comes(data: Path, mongodb_uri: str) -> None:
-    """News of it is not told twice: what shows it, in its own view and in the list, asks again."""
+    """The server announces a revision once; if fetching it fails, the view and the list fetch it again."""
     async with (
         Server(data, **settings(data, mongodb_uri)) as server,
         Api(server.url) as api,
@@ -46,7 +46,7 @@ async def test_a_dream_that_has_changed_is_fetched_until_it_comes(data: Path, mo
             await expect(page.get_by_role("heading", name=title)).to_be_visible()
             assert losses == 0
 
-        # What a view asks for when it is opened may bring the first change, and no later one.
+        # The request of a view that opens may return the first change, but no later one.
         await seen("In the dream", lost=0)
         await seen("Again in the dream", lost=2)
         await page.get_by_role("link", name="Journal").click()
@@ -57,7 +57,7 @@ async def test_a_dream_that_has_changed_is_fetched_until_it_comes(data: Path, mo
 
 @pytest.mark.gen_test(timeout=180)
 async def test_a_picture_whose_file_is_out_of_reach(data: Path, mongodb_uri: str) -> None:
-    """That is said after a second try; it comes when it is asked for again, and when the server is there again."""
+    """The page reports it after a second attempt; Try again and a reconnection load the picture."""
     media, away = data / "media", data / "away"
     async with (
         Server(data, **settings(data, mongodb_uri)) as server,
@@ -69,7 +69,7 @@ async def test_a_picture_whose_file_is_out_of_reach(data: Path, mongodb_uri: str
         first, second = [(await api.dream(photos.small_jpeg(number)))["id"] for number in range(2)]
         for dream in (first, second):
             await api.finished(dream)
-        media.rename(away)  # before the browser has seen them in the list
+        media.rename(away)  # before the browser loads them in the list
         ada = await chromium.person()
         ada.expected = ("404", "net::ERR_", "WebSocket connection to")
         page = await ada.tab()
@@ -98,7 +98,7 @@ async def test_a_picture_whose_file_is_out_of_reach(data: Path, mongodb_uri: str
 
 @pytest.mark.gen_test(timeout=180)
 async def test_a_large_picture_whose_address_has_run_out(data: Path, mongodb_uri: str) -> None:
-    """A fresh address is fetched, and tried once; where that does not help either, it is said."""
+    """The page fetches new URLs once, and reports an error if the picture still does not load."""
     async with (
         Server(data, **settings(data, mongodb_uri)) as server,
         Api(server.url) as api,
@@ -133,7 +133,7 @@ async def test_a_large_picture_whose_address_has_run_out(data: Path, mongodb_uri
 
 @pytest.mark.gen_test(timeout=180)
 async def test_a_network_that_swallows_everything(data: Path, mongodb_uri: str, tmp_path: Path) -> None:
-    """It is taken for dead after a minute, for an upload after three without a byte; what waits is sent again."""
+    """A request fails after a minute, an upload after three without progress; the entry is sent again."""
     photo = photo_file(tmp_path, "a.jpg", photos.small_jpeg(1))
     async with (
         Server(data, **settings(data, mongodb_uri)) as server,
@@ -148,7 +148,7 @@ async def test_a_network_that_swallows_everything(data: Path, mongodb_uri: str, 
         await page.reload()
         await ada.sign_in(page)
         await expect(page.get_by_text("No dreams yet.")).to_be_visible()
-        dream = await api.dream()  # one that this device has never seen
+        dream = await api.dream()  # not on this device
         network = "dead"
         swallowed: list[Route] = []
 
@@ -166,7 +166,7 @@ async def test_a_network_that_swallows_everything(data: Path, mongodb_uri: str, 
         await page.goto(f"{server.url}/#/dream/{dream['id']}")
         await is_swallowed("GET")
         await page.clock.fast_forward(60_000)
-        await expect(page.get_by_text("This dream is not on this device")).to_be_visible()
+        await expect(page.get_by_text("This dream is not saved on this device")).to_be_visible()
 
         await page.route("**/api/dreams", carry)
         await page.goto(f"{server.url}/#/write")
@@ -187,7 +187,7 @@ async def test_a_network_that_swallows_everything(data: Path, mongodb_uri: str, 
 
 @pytest.mark.gen_test(timeout=180)
 async def test_a_list_that_is_left_while_it_loads_is_told_nothing(data: Path, mongodb_uri: str) -> None:
-    """Each view has one connection, and takes it along when it goes."""
+    """Each view has one connection, and closes it when the user leaves the view."""
     async with Server(data, **settings(data, mongodb_uri)) as server, browsing(server.url) as chromium:
         ada = await chromium.person()
         page = await ada.tab()

@@ -1,4 +1,4 @@
-"""Nights without a network: what was read opens, what is written is shown at once and sent later, exactly once."""
+"""Offline, saved dreams open, and changes show at once; the page sends them later, exactly once."""
 
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -34,7 +34,7 @@ async def titles(api: Api) -> list[str]:
 
 @pytest.mark.gen_test
 async def test_a_night_without_a_network(data: Path, mongodb_uri: str, tmp_path: Path) -> None:
-    """Dreams and pictures are read and searched; one is written, one changed, one deleted; all of it arrives."""
+    """Reading, searching, writing, changing and deleting work offline; the server gets every change later."""
     photo = photo_file(tmp_path, "a.jpg", photos.small_jpeg(1))
     async with (
         Server(data, **settings(data, mongodb_uri)) as server,
@@ -62,7 +62,7 @@ async def test_a_night_without_a_network(data: Path, mongodb_uri: str, tmp_path:
         await expect(page.get_by_role("heading", level=2, name="offline")).to_have_count(0)
         await page.get_by_role("link", name="Read before").click()
         await loaded(page, 1)
-        # On its side the telephone wants a size that it has never seen: a smaller one is better than none.
+        # In landscape, the phone requests a variant that is not cached; a smaller one takes its place.
         await page.set_viewport_size({"width": 844, "height": 390})
         await page.get_by_role("button", name="Enlarge picture 1").click()
         large = page.get_by_role("dialog").get_by_role("img")
@@ -100,7 +100,7 @@ async def test_a_night_without_a_network(data: Path, mongodb_uri: str, tmp_path:
         await loaded(page, 1)
         await expect(page.locator(".banner")).to_be_hidden()
 
-        # Where the network is there and only the server was not, no browser tells that it is back.
+        # If only the server was down, no `online` event tells the page that it is back.
         await go_back(page)
         server.port = urlsplit(server.url).port or 0
         server.kill()
@@ -112,7 +112,7 @@ async def test_a_night_without_a_network(data: Path, mongodb_uri: str, tmp_path:
 
 @pytest.mark.gen_test
 async def test_two_tabs_send_everything_once(data: Path, mongodb_uri: str, tmp_path: Path) -> None:
-    """Both wrote offline, one answer is lost: each is there once; what a closed tab leaves, the other sends."""
+    """Dreams of two tabs arrive once each, even when an answer is lost; a tab sends the entries of a closed one."""
     photo = photo_file(tmp_path, "a.jpg", photos.small_jpeg(1))
     async with (
         Server(data, **settings(data, mongodb_uri)) as server,
@@ -124,7 +124,7 @@ async def test_two_tabs_send_everything_once(data: Path, mongodb_uri: str, tmp_p
         ada.expected = OFFLINE
         sent: list[str] = []
         lost: list[int] = []
-        refuse = True  # a route answers also where there is no network
+        refuse = True  # routes answer offline too
 
         async def lose(route: Route) -> None:
             if route.request.method != "POST":
@@ -179,7 +179,7 @@ async def test_two_tabs_send_everything_once(data: Path, mongodb_uri: str, tmp_p
 
 
 async def press_slowly(page: Page, name: str) -> None:
-    """As a finger does it: what is sent meanwhile is told between its coming down and its going up."""
+    """Press a button slowly, so that upload progress arrives between mouse down and mouse up."""
     await page.get_by_role("button", name=name).hover()
     before = await page.locator("progress").evaluate("(bar) => bar.value")
     await page.mouse.down()
@@ -191,7 +191,7 @@ async def press_slowly(page: Page, name: str) -> None:
 async def test_an_upload_can_be_stopped_and_one_that_was_refused_is_not_lost(
     data: Path, mongodb_uri: str, tmp_path: Path
 ) -> None:
-    """Stopped on its way, the dream is in the editor again with its picture; refused, it says why and waits for us."""
+    """A stopped upload returns to the editor with its picture; a rejected one shows the reason and waits."""
     photo = photo_file(tmp_path, "a.jpg", photos.phone_jpeg())
     small = settings(data, mongodb_uri, images__max_bytes=300_000)
     async with Server(data, **small) as server, browsing(server.url) as chromium:

@@ -1,4 +1,4 @@
-"""The page with its pictures on OSS, where they have another origin than the page."""
+"""The page with pictures on OSS, which is another origin."""
 
 from pathlib import Path
 
@@ -12,13 +12,16 @@ from tests.web.browser import browsing, loaded, photo_file
 
 @pytest.mark.gen_test
 async def test_pictures_on_oss_are_seen(data: Path, mongodb_uri: str, tmp_path: Path) -> None:
-    """The page's policy lets the bucket's host in, also when the service worker fetches, without a rule for CORS."""
+    """The policy allows the host of the bucket, also for the service worker, and no CORS rule is needed."""
     photo = photo_file(tmp_path, "a.jpg", photos.small_jpeg(1))
     with OssServer() as oss:
         async with Server(data, **settings(data, mongodb_uri), **oss.settings()) as server:
             async with browsing(server.url) as chromium:
                 ada = await chromium.person()
-                ada.expected = ("CORS policy", "ERR_FAILED")  # what cannot be read cannot be kept, and is shown
+                ada.expected = (
+                    "CORS policy",
+                    "ERR_FAILED",
+                )  # without CORS, the service worker does not cache the pictures
                 page = await ada.tab()
                 await ada.sign_up(page)
                 await page.get_by_role("link", name="New dream").click()

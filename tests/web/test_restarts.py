@@ -1,4 +1,4 @@
-"""The server is killed while a dream is on its way, and the page finishes what was begun, without a reload."""
+"""The server is killed during an upload or during processing, and the page completes both without a reload."""
 
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,7 +13,7 @@ from tests.web.browser import HALF_SENT, boxes, browsing, held, loaded, photo_fi
 
 @pytest.mark.gen_test(timeout=180)
 async def test_kill_9_in_the_middle(data: Path, mongodb_uri: str, tmp_path: Path) -> None:
-    """Killed while it takes the upload, and again while it makes the pictures: all come, once, and nothing moves."""
+    """After two kills of the server, during the upload and during processing, each picture arrives once."""
     pictures = [photo_file(tmp_path, f"{n}.jpg", photos.phone_jpeg(orientation=n)) for n in (1, 6)]
     async with (
         Server(data, **settings(data, mongodb_uri), images__workers=1) as server,
@@ -55,7 +55,7 @@ async def test_kill_9_in_the_middle(data: Path, mongodb_uri: str, tmp_path: Path
 
 @pytest.mark.gen_test(timeout=180)
 async def test_a_picture_that_fails(data: Path, mongodb_uri: str, tmp_path: Path) -> None:
-    """Plain words at its place; tried again where that can help, removed where it cannot."""
+    """A failed picture shows its reason, and a button to try again or to remove it."""
     broken = photo_file(tmp_path, "broken.jpg", photos.corrupt_jpeg())
     async with (
         Server(data, **settings(data, mongodb_uri), images__workers=1, images__time_limit=0.2) as server,

@@ -1,4 +1,4 @@
-"""What a page must not do: let text become code, keep tokens, or leave one person's dreams to the next."""
+"""The page runs no text as code, stores no tokens, and leaves no dreams to the next user."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from tests.web.browser import HOUSE, Person, browsing, photo_file
 
 EVIL = """<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>"""
 
-# Everything that a page can keep on a device, as one text. Pictures are bytes, and are left out.
+# Everything in the storage of the page as one text, without the bytes of pictures.
 KEPT = """async () => {
   const found = [JSON.stringify(localStorage), JSON.stringify(sessionStorage), document.cookie, location.href]
   for (const name of await caches.keys()) {
@@ -53,7 +53,7 @@ async def sign_out(page: Page) -> None:
 
 @pytest.mark.gen_test
 async def test_text_is_never_anything_but_text(data: Path, mongodb_uri: str) -> None:
-    """HTML as name, title, text, tag and mood is read as it was written; the policy had nothing to do."""
+    """HTML in any field appears as text, and the policy blocks nothing."""
     async with (
         Server(data, **settings(data, mongodb_uri)) as server,
         Api(server.url) as api,
@@ -86,7 +86,7 @@ async def test_text_is_never_anything_but_text(data: Path, mongodb_uri: str) -> 
 
 @pytest.mark.gen_test
 async def test_tokens_are_nowhere_that_a_script_could_read_later(data: Path, mongodb_uri: str, tmp_path: Path) -> None:
-    """Neither in what the page keeps nor in any address; the refresh token is in a cookie for its path alone."""
+    """Storage and URLs contain no token; the refresh token is in a cookie for its own path."""
     async with Server(data, **settings(data, mongodb_uri)) as server, browsing(server.url) as chromium:
         ada = await chromium.person()
         page = await ada.tab()
@@ -128,7 +128,7 @@ async def signed_up_with_a_dream_and_a_draft(person: Person, page: Page, photo: 
 
 @pytest.mark.gen_test
 async def test_who_signs_out_leaves_no_dreams_behind(data: Path, mongodb_uri: str, tmp_path: Path) -> None:
-    """Nothing that was read stays on the device, drafts wait unseen for their writer, and go with the account."""
+    """Signing out deletes saved dreams and hides drafts; deleting the account deletes the drafts too."""
     photo = photo_file(tmp_path, "a.jpg", photos.small_jpeg(1))
     async with Server(data, **settings(data, mongodb_uri)) as server, browsing(server.url) as chromium:
         ours = await chromium.person()
@@ -148,14 +148,14 @@ async def test_who_signs_out_leaves_no_dreams_behind(data: Path, mongodb_uri: st
         await sign_out(page)
         await ours.sign_in(page)
         await expect(page.get_by_role("heading", name="Half a dream")).to_be_visible()
-        # One that has not gone out goes with the account too.
+        # Deleting the account deletes unsent entries too.
         ours.expected = ("ERR_FAILED",)
         await page.route("**/api/dreams", lambda route: route.abort())
         await write(page, "Not sent", photo)
         await page.get_by_role("button", name="Save").click()
         await expect(page.get_by_text("Waiting for a connection.")).to_be_visible()
         await page.get_by_role("button", name="Settings").click()
-        await expect(page.get_by_text("What has not been sent yet stays on this device")).to_be_visible()
+        await expect(page.get_by_text("Unsent changes stay on this device")).to_be_visible()
         await page.get_by_role("button", name="Delete account").click()
         await page.get_by_role("dialog").get_by_label("Username").fill("ada")
         await page.get_by_role("dialog").get_by_role("button", name="Delete account").click()
@@ -168,7 +168,7 @@ async def test_who_signs_out_leaves_no_dreams_behind(data: Path, mongodb_uri: st
 
 
 async def end_session(person: Person) -> None:
-    """From elsewhere: used twice, a refresh token ends its session."""
+    """A refresh token that another client has used ends the session of the page."""
     [cookie] = await person.context.cookies(f"{person.url}/api/auth/refresh")
     async with Api(person.url) as thief:
         for status in (200, 401):
@@ -185,7 +185,7 @@ async def sign_in_again(page: Page) -> None:
 async def test_a_session_that_was_ended_elsewhere_asks_to_sign_in_and_keeps_the_draft(
     data: Path, mongodb_uri: str, tmp_path: Path
 ) -> None:
-    """While one writes, while the page is closed, while it is offline: no dream is left, and what was written is."""
+    """When the session ends remotely, saved dreams are deleted and drafts stay, whatever the page is doing."""
     photo = photo_file(tmp_path, "a.jpg", photos.small_jpeg(1))
     async with Server(data, **settings(data, mongodb_uri)) as server, browsing(server.url) as chromium:
         ada = await chromium.person()
@@ -229,7 +229,7 @@ async def test_a_session_that_was_ended_elsewhere_asks_to_sign_in_and_keeps_the_
 async def test_a_page_without_https_lacks_nothing_but_the_offline_shell(
     data: Path, mongodb_uri: str, tmp_path: Path
 ) -> None:
-    """As from a machine in the house: no locks, no service worker; one signs up, writes with a picture, and reloads."""
+    """Over plain http, without locks and service worker, a user can sign up, write with a picture, and reload."""
     photo = photo_file(tmp_path, "a.jpg", photos.small_jpeg(1))
     async with (
         Server(data, **settings(data, mongodb_uri)) as server,
@@ -242,7 +242,7 @@ async def test_a_page_without_https_lacks_nothing_but_the_offline_shell(
         assert await page.evaluate(missing) == [False] * 4
         await ada.sign_up(page)
         await write(page, "By the sea", photo)
-        # The tab that is reloaded had the draft open; nobody else has it.
+        # The reloaded tab itself holds the lock of the draft.
         await page.reload()
         await expect(page.get_by_label("Title")).to_have_value("By the sea")
         await expect(page.get_by_role("group", name="Picture 1").locator("img")).to_be_visible()

@@ -1,4 +1,4 @@
-"""What one tab does is seen in the other, and what one device does is seen on the other."""
+"""Changes in one tab or on one device appear in the others."""
 
 import asyncio
 from pathlib import Path
@@ -25,7 +25,7 @@ async def write(page: Page, title: str, *pictures: Path) -> None:
 
 @pytest.mark.gen_test(timeout=180)
 async def test_a_dream_in_two_tabs(data: Path, mongodb_uri: str, tmp_path: Path) -> None:
-    """Made, finished, edited and deleted in one, it is so in the other too; so is signing out."""
+    """Creating, editing, deleting and signing out in one tab appear in the other."""
     wide = photo_file(tmp_path, "wide.jpg", photos.phone_jpeg(orientation=1))
     async with (
         Server(data, **settings(data, mongodb_uri), images__workers=1) as server,
@@ -76,7 +76,7 @@ async def test_a_dream_in_two_tabs(data: Path, mongodb_uri: str, tmp_path: Path)
 
 @pytest.mark.gen_test(timeout=180)
 async def test_a_dream_on_two_devices(data: Path, mongodb_uri: str) -> None:
-    """A phone has the dream open while its pictures are processed: they come one by one, and nothing moves."""
+    """Pictures appear one by one on another device while they are processed, and nothing moves."""
     upright, wide = photos.phone_jpeg(), photos.phone_jpeg(orientation=1)
     async with (
         Server(data, **settings(data, mongodb_uri), images__workers=1) as server,
@@ -85,7 +85,7 @@ async def test_a_dream_on_two_devices(data: Path, mongodb_uri: str) -> None:
     ):
         await api.sign_up()
         ada = await chromium.person("phone")
-        ada.expected = ("404",)  # it may look at the dream just when that is deleted
+        ada.expected = ("404",)  # the page may request the dream after its deletion
         async with held(server):
             content = "A door.\n\nA stair.\n\nA window."
             dream = await api.dream(wide, upright, upright, content=content, positions=[7, 17, 17])
@@ -113,7 +113,7 @@ async def test_a_dream_on_two_devices(data: Path, mongodb_uri: str) -> None:
 
 
 async def search(tab: Page) -> None:
-    """Two questions to the server."""
+    """Both tabs send requests to the server."""
     await tab.get_by_role("searchbox").fill("submarine")
     await expect(tab.get_by_text("No dreams match.")).to_be_visible()
     await tab.get_by_role("searchbox").fill("")
@@ -123,8 +123,8 @@ async def search(tab: Page) -> None:
 @pytest.mark.gen_test(timeout=180)
 @pytest.mark.parametrize("host", ["127.0.0.1", HOUSE])
 async def test_tabs_refresh_their_tokens_together(host: str, data: Path, mongodb_uri: str) -> None:
-    """Each refresh token serves once, and no tab is signed out; also on a page without https, which has no locks."""
-    short = {"auth__access_lifetime": seconds(2)}  # a token serves for half of that time
+    """Tabs share a refresh token that is valid once, and none is signed out, also over plain http without locks."""
+    short = {"auth__access_lifetime": seconds(2)}  # the page uses a token for half of that time
     async with (
         Server(data, **settings(data, mongodb_uri), **short) as server,
         Api(server.url) as api,

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { one, person, until } from './harness.mjs'
 
-test('tokens that run out are followed by fresh ones, on the connection or on the next', async (t) => {
+test('replaces expiring tokens, on the same connection or the next one', async (t) => {
   const ada = await person()
   const { id } = await ada.write('t')
   const { client, told, of } = one(t, process.env.SERVER_URL, { token: () => ada.token(), dreamId: id })
@@ -15,5 +15,5 @@ test('tokens that run out are followed by fresh ones, on the connection or on th
   assert.ok(ada.refreshed <= 2 * of('connecting').length)
   await ada.token()
   await ada.rename(id, 'told')
-  await until(() => told.updates.length === 2, 'the news')
+  await until(() => told.updates.length === 2, 'the update')
 })

@@ -393,7 +393,7 @@ export class DreamImageWebSocketClient extends LiveConnection {
 
   /**
    * @param {string} dreamId
-   * @param {Token} authToken an access token, or a function that returns a fresh one and is called before each connection
+   * @param {Token} authToken an access token, or a function that returns a fresh one, called before each connection
    * @param {(message: ImageUpdate) => void} handleImageUpdate called with each `image_update`
    * @param {Options} [options]
    */
@@ -456,7 +456,10 @@ function parse(data) {
   }
 }
 
-/** A timeout that an abort clears. @param {number} milliseconds @param {AbortSignal} signal @param {() => void} work */
+/**
+ * A timeout that an abort clears.
+ * @param {number} milliseconds @param {AbortSignal} signal @param {() => void} work
+ */
 export function after(milliseconds, signal, work) {
   if (signal.aborted) return
   const stop = () => clearTimeout(timer)
@@ -467,7 +470,10 @@ export function after(milliseconds, signal, work) {
   signal.addEventListener('abort', stop)
 }
 
-/** An interval that an abort clears. @param {number} milliseconds @param {AbortSignal} signal @param {() => void} work */
+/**
+ * An interval that an abort clears.
+ * @param {number} milliseconds @param {AbortSignal} signal @param {() => void} work
+ */
 function every(milliseconds, signal, work) {
   const timer = setInterval(work, milliseconds)
   signal.addEventListener('abort', () => clearInterval(timer))

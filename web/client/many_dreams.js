@@ -24,7 +24,7 @@ export class ManyDreamsWebSocketClient extends LiveConnection {
   #dreams = new Map()
 
   /**
-   * @param {Token} authToken an access token, or a function that returns a fresh one and is called before each connection
+   * @param {Token} authToken an access token, or a function that returns a fresh one, called before each connection
    * @param {(message: ImageUpdate) => void} handleImageUpdate called with each `image_update`, which names its dream
    * @param {Options} [options]
    */

@@ -38,7 +38,7 @@ export function showAccount(app) {
   )
   const signOut = async () => {
     dialog.close()
-    await session.leave()
+    await session.signOut()
     app.replaceUrl('#/')
   }
   const dialog = h(
@@ -85,8 +85,8 @@ function confirmDelete(app) {
     try {
       await call('DELETE', '/api/me')
       dialog.close()
-      await session.left()
-      if (user) await store.dropUser(user.id) // after the views, which save drafts when they close
+      await session.accountDeleted()
+      if (user) await store.deleteUser(user.id) // after the views, which save drafts when they close
       app.replaceUrl('#/')
     } catch (error) {
       problem.textContent = app.errorText(error)

@@ -1,17 +1,17 @@
 // @ts-check
-// A month of nights; those with dreams can be chosen.
+// A calendar month. Nights with dreams are buttons.
 
 import { h, icon, iconButton } from '../dom.js'
 import { journal } from '../journal.js'
 import { dayName, firstDay, monthName, t, weekdays } from '../words.js'
 
 export class Calendar {
-  /** @param {string} night the chosen one, as 2026-11-22, or empty @param {(night: string) => void} choose */
+  /** @param {string} night the selected one, as 2026-11-22, or empty @param {(night: string) => void} choose */
   constructor(night, choose) {
     this.night = night
     this.choose = choose
     this.month = (night || today()).slice(0, 7)
-    this.asking = new AbortController()
+    this.controller = new AbortController()
     this.title = h('h2', { 'aria-live': 'polite' })
     this.days = h('div', { class: 'days' })
     this.element = h(
@@ -20,9 +20,9 @@ export class Calendar {
       h(
         'header',
         null,
-        iconButton('back', t('previous_month'), () => this.turn(-1)),
+        iconButton('back', t('previous_month'), () => this.changeMonth(-1)),
         this.title,
-        iconButton('forward', t('next_month'), () => this.turn(1)),
+        iconButton('forward', t('next_month'), () => this.changeMonth(1)),
       ),
       h(
         'div',
@@ -49,7 +49,7 @@ export class Calendar {
   }
 
   close() {
-    this.asking.abort()
+    this.controller.abort()
   }
 
   toggle() {
@@ -58,7 +58,7 @@ export class Calendar {
   }
 
   /** @param {-1 | 1} by */
-  turn(by) {
+  changeMonth(by) {
     const [year, month] = this.month.split('-').map(Number)
     this.month = new Date(Date.UTC(year, month - 1 + by, 1)).toISOString().slice(0, 7)
     this.show()
@@ -70,8 +70,8 @@ export class Calendar {
     const last = new Date(Date.UTC(year, number, 0)).getUTCDate()
     const nights = Array.from({ length: last }, (_, index) => `${month}-${String(index + 1).padStart(2, '0')}`)
     this.title.textContent = monthName(nights[0])
-    this.#fill(nights, this.#counted(await journal.kept({ from: nights[0], to: nights[last - 1] })))
-    const counts = this.#counted(await this.#ids(nights[0], nights[last - 1]))
+    this.#fill(nights, this.#countNights(await journal.cachedIds({ from: nights[0], to: nights[last - 1] })))
+    const counts = this.#countNights(await this.#ids(nights[0], nights[last - 1]))
     if (this.month === month) this.#fill(nights, counts)
   }
 
@@ -84,7 +84,7 @@ export class Calendar {
     do {
       /** @type {{ids: string[], cursor: string | null}} */
       const page = await journal
-        .page({ from, to }, cursor, 100, this.asking.signal)
+        .page({ from, to }, cursor, 100, this.controller.signal)
         .catch(() => ({ ids: [], cursor: null }))
       all.push(...page.ids)
       cursor = page.cursor
@@ -93,7 +93,7 @@ export class Calendar {
   }
 
   /** @param {readonly string[]} ids */
-  #counted(ids) {
+  #countNights(ids) {
     /** @type {Map<string, number>} */
     const counts = new Map()
     for (const id of ids) {
@@ -122,14 +122,14 @@ export class Calendar {
         number,
       )
     })
-    // Keep the keyboard where it was.
+    // Keep the focus on the same day.
     const focused = [...this.days.children].indexOf(/** @type {Element} */ (document.activeElement))
     this.days.replaceChildren(...gaps, ...days)
     if (focused >= 0) /** @type {HTMLElement} */ (this.days.children[focused])?.focus()
   }
 }
 
-/** By this device's clock, as 2026-11-22. */
+/** Today in the time zone of this device, as 2026-11-22. */
 function today() {
   const now = new Date()
   return `${now.getFullYear()}-${String(now.getMonth() + 1).padStart(2, '0')}-${String(now.getDate()).padStart(2, '0')}`

@@ -1,13 +1,13 @@
 // @ts-check
-// Reading a dream: its text with the pictures in their places, told of every change while it is open.
+// The view of one dream: its text and pictures, updated live.
 
 import { call } from '../api.js'
 import { h, icon, iconButton, keepFocus, refill, toast } from '../dom.js'
 import { DreamImageWebSocketClient } from '../client/dreamlog.js'
 import { journal } from '../journal.js'
-import { UNDO, outbox } from '../outbox.js'
+import { UNDO_SECONDS, outbox } from '../outbox.js'
 import { session } from '../session.js'
-import { size, split } from '../text.js'
+import { formatBytes, split } from '../text.js'
 import { clock, failureText, locale, longDate, moodName, t } from '../words.js'
 import { showLarge } from './large.js'
 import { Picture } from './picture.js'
@@ -21,15 +21,15 @@ import { Picture } from './picture.js'
 export function dreamView(id, app) {
   /** @type {Map<string, Picture>} */
   const pictures = new Map()
-  /** @type {Map<string, string>} picture -> what was last said of it */
-  const said = new Map()
+  /** @type {Map<string, string>} picture -> the last announced status */
+  const announced = new Map()
   /** @type {DreamImageWebSocketClient | null} */
-  let live = null
+  let client = null
   /** @type {ShownDream | null} */
   let dream = null
   /** @type {Promise<void> | null} */
-  let renewing = null
-  let laidOut = ''
+  let renewal = null
+  let layoutShown = ''
   let deleting = false
 
   const head = h('header', { class: 'dream-head' })
@@ -43,7 +43,7 @@ export function dreamView(id, app) {
   const show = () => keepFocus(element, showNow)
   const onDream = (/** @type {Event} */ event) => {
     const changed = /** @type {CustomEvent} */ (event).detail
-    if (changed === id || journal.lasting(changed) === id) show()
+    if (changed === id || journal.currentId(changed) === id) show()
   }
   journal.addEventListener('dream', onDream)
   outbox.addEventListener('change', show)
@@ -51,49 +51,49 @@ export function dreamView(id, app) {
   return view
 
   async function load() {
-    if (await journal.known(id)) show()
+    if (await journal.cached(id)) show()
     try {
-      if (!(await journal.get(id)) && !deleting) return nothing(t(dream ? 'deleted_elsewhere' : 'no_such_dream'))
+      if (!(await journal.get(id)) && !deleting) return showMissing(t(dream ? 'deleted_elsewhere' : 'no_such_dream'))
       show()
     } catch {
-      if (!dream) nothing(t('not_here'))
+      if (!dream) showMissing(t('not_here'))
     }
-    listen()
+    connect()
   }
 
   function resume() {
-    listen()
-    journal.get(id).catch(() => {}) // it shows what it has
+    connect()
+    journal.get(id).catch(() => {}) // offline, the view keeps what it shows
   }
 
   function close() {
-    live?.close()
-    live = null
+    client?.close()
+    client = null
     journal.removeEventListener('dream', onDream)
     outbox.removeEventListener('change', show)
     for (const picture of pictures.values()) picture.close()
   }
 
-  /** Told of every change, as long as the dream is open. */
-  function listen() {
-    if (live || !element.isConnected || !dream || dream.revision === 0) return
-    live = new DreamImageWebSocketClient(dream.id, () => session.token(), onUpdate, {
-      onProgress: (message) => journal.learnImage(id, message.image, message.revision),
+  /** Receive changes while the dream is open. */
+  function connect() {
+    if (client || !element.isConnected || !dream || dream.revision === 0) return
+    client = new DreamImageWebSocketClient(dream.id, () => session.token(), onUpdate, {
+      onProgress: (message) => journal.putImage(id, message.image, message.revision),
       onDeleted: () => {
-        journal.gone(id)
-        nothing(t('deleted_elsewhere'))
+        journal.remove(id)
+        showMissing(t('deleted_elsewhere'))
       },
       onStatus: (status, { code }) => {
         if (status === 'connected') for (const picture of pictures.values()) picture.reconnected()
-        if (status === 'closed' && code === 4403) load() // deleted while the connection was away
+        if (status === 'closed' && code === 4403) load() // deleted while disconnected
         if (status === 'closed' && code === 4401)
-          session.again().then(
-            () => live?.connect(),
+          session.renew().then(
+            () => client?.connect(),
             () => {},
           )
       },
     })
-    live.connect()
+    client.connect()
   }
 
   /** @param {{revision: number}} message */
@@ -102,7 +102,7 @@ export function dreamView(id, app) {
   }
 
   function showNow() {
-    const lasting = journal.lasting(id)
+    const lasting = journal.currentId(id)
     if (lasting !== id) {
       id = lasting
       app.replaceUrl(`#/dream/${id}`)
@@ -118,12 +118,12 @@ export function dreamView(id, app) {
     showBanner(dream)
     showBody(dream)
     showFoot(dream)
-    speak(dream)
-    listen()
+    announce(dream)
+    connect()
   }
 
   /** @param {string} why */
-  function nothing(why) {
+  function showMissing(why) {
     close()
     article.hidden = false
     element.removeAttribute('aria-busy')
@@ -146,7 +146,7 @@ export function dreamView(id, app) {
     ])
   }
 
-  /** What is still under way. @param {ShownDream} dream */
+  /** Show the progress of sending and processing. @param {ShownDream} dream */
   function showBanner(dream) {
     const { pending, images } = dream
     const open = images.filter(({ status }) => status === 'processing').length
@@ -166,7 +166,7 @@ export function dreamView(id, app) {
     refill(banner, [entry, problem], () => [
       h('p', { role: 'alert' }, t('not_sent', { detail: problem.detail })),
       h('button', { type: 'button', on: { click: retry } }, icon('retry'), t('retry')),
-      h('button', { type: 'button', on: { click: again } }, icon('edit'), t('back_to_draft')),
+      h('button', { type: 'button', on: { click: editAgain } }, icon('edit'), t('back_to_draft')),
     ])
   }
 
@@ -174,14 +174,14 @@ export function dreamView(id, app) {
   function showSending(entry) {
     const { sent, total } = outbox.progress.get(entry.key) ?? { sent: 0, total: 0 }
     const waits = outbox.failing || !navigator.onLine
-    const bytes = { sent: size(sent, locale), total: size(total, locale) }
+    const bytes = { sent: formatBytes(sent, locale), total: formatBytes(total, locale) }
     const text = total ? t('uploading_bytes', bytes) : t(waits ? 'waiting_to_send' : 'sending')
     const label = t(total ? 'stop_upload' : 'back_to_draft')
-    refill(banner, [entry.key, label], () => [bar(), iconButton('edit', label, again)])
+    refill(banner, [entry.key, label], () => [bar(), iconButton('edit', label, editAgain)])
     setBar(banner, text, sent, total)
   }
 
-  function again() {
+  function editAgain() {
     if (dream?.pending) app.editAgain(dream.pending, dream)
   }
 
@@ -189,8 +189,8 @@ export function dreamView(id, app) {
   function showBody(dream) {
     const { content, images } = dream
     const layout = JSON.stringify([content, images.map(({ key, position }) => [key, position])])
-    if (layout !== laidOut) {
-      laidOut = layout
+    if (layout !== layoutShown) {
+      layoutShown = layout
       const { pieces, groups } = split(content, images)
       /** @type {(HTMLElement | null)[]} */
       const nodes = [paragraph(pieces[0])]
@@ -215,13 +215,13 @@ export function dreamView(id, app) {
     return made
   }
 
-  /** Fresh addresses for all pictures. */
+  /** Fetch new URLs for all pictures. */
   function renew() {
     const done = () => {
-      renewing = null
+      renewal = null
       show()
     }
-    return (renewing ??= journal.get(id).then(done, done))
+    return (renewal ??= journal.get(id).then(done, done))
   }
 
   /** @param {ShownImage} image */
@@ -235,7 +235,7 @@ export function dreamView(id, app) {
 
   /** @param {ShownImage} image */
   async function retry(image) {
-    await attempt(async () => journal.learn(await call('POST', `/api/dreams/${id}/images/${image.id}/retry`)))
+    await attempt(async () => journal.put(await call('POST', `/api/dreams/${id}/images/${image.id}/retry`)))
   }
 
   /** @param {ShownImage} image */
@@ -260,38 +260,38 @@ export function dreamView(id, app) {
   function showFoot(dream) {
     refill(foot, dream.revision ? dream.id : '', () => [
       dream.revision > 0 && h('a', { class: 'button', href: `#/edit/${dream.id}` }, icon('edit'), t('edit')),
-      dream.revision > 0 && h('button', { type: 'button', on: { click: remember } }, icon('remove'), t('delete')),
+      dream.revision > 0 && h('button', { type: 'button', on: { click: deleteDream } }, icon('remove'), t('delete')),
     ])
   }
 
-  /** Delete, with time to take it back. */
-  async function remember() {
+  /** Delete the dream, with time to undo. */
+  async function deleteDream() {
     deleting = true
-    const key = await outbox.add({ kind: 'delete', dreamId: id, notBefore: Date.now() + 1000 * UNDO })
+    const key = await outbox.add({ kind: 'delete', dreamId: id, notBefore: Date.now() + 1000 * UNDO_SECONDS })
     app.go('#/')
     const undo = () => {
       const entry = outbox.find(key)
-      if (entry) outbox.takeBack(entry)
+      if (entry) outbox.withdraw(entry)
     }
-    toast(t('deleted'), { label: t('undo'), act: undo, seconds: UNDO })
+    toast(t('deleted'), { label: t('undo'), act: undo, seconds: UNDO_SECONDS })
   }
 
-  /** For who listens instead of looking: each picture's end. @param {ShownDream} dream */
-  function speak({ images }) {
-    const news = images.flatMap((image, index) => {
-      const before = said.get(image.key)
-      said.set(image.key, image.status)
+  /** Announce each picture that has completed or failed. @param {ShownDream} dream */
+  function announce({ images }) {
+    const sentences = images.flatMap((image, index) => {
+      const before = announced.get(image.key)
+      announced.set(image.key, image.status)
       if (!before || before === image.status) return []
       if (image.status === 'completed') return [t('picture_ready', { n: index + 1 })]
       if (image.status !== 'failed' || !image.error) return []
       return [t('picture_failed', { n: index + 1, detail: failureText(image.error) })]
     })
     const all = images.length > 1 && images.every(({ status }) => status === 'completed')
-    if (news.length) app.announce(all ? `${news.join(' ')} ${t('pictures_ready')}` : news.join(' '))
+    if (sentences.length) app.announce(all ? `${sentences.join(' ')} ${t('pictures_ready')}` : sentences.join(' '))
   }
 }
 
-/** One piece of the text; the line breaks next to a picture are its own. @param {string} text */
+/** A paragraph, without the line breaks next to a picture. @param {string} text */
 function paragraph(text) {
   const shown = text.replace(/^\n+|\n+$/g, '')
   return shown.trim() ? h('p', { class: 'piece' }, shown) : null
@@ -302,8 +302,8 @@ const bar = () => h('label', { class: 'progress' }, ' ', h('progress', null))
 /** @param {HTMLElement} banner @param {string} text @param {number} done @param {number} total */
 function setBar(banner, text, done, total) {
   const progress = /** @type {HTMLProgressElement} */ (banner.querySelector('progress'))
-  const says = /** @type {Text} */ (progress.previousSibling)
-  if (says.data !== text) says.data = text
+  const label = /** @type {Text} */ (progress.previousSibling)
+  if (label.data !== text) label.data = text
   progress.max = total || 1
   progress.value = done
 }

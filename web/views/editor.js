@@ -1,15 +1,15 @@
 // @ts-check
-// The text of a dream with its pictures: text fields, and between them pictures that come in where the cursor is.
+// The editor: text fields with pictures between them. New pictures are inserted at the cursor.
 
 import { h, iconButton, setStyle, toast } from '../dom.js'
 import * as photos from '../photos.js'
-import { moved } from '../text.js'
+import { movePicture } from '../text.js'
 import { t } from '../words.js'
 
 /**
  * @typedef {import('../types').Block} Block
  * @typedef {import('../types').Photo} Photo
- * @typedef {{block: number, at: number}} Place a text field, and where in it, as JavaScript counts
+ * @typedef {{block: number, at: number}} Caret the index of a text block, and a UTF-16 offset in it
  */
 
 export class Editor {
@@ -17,37 +17,38 @@ export class Editor {
   blocks = [{ text: '' }]
   /** @type {HTMLElement[]} one for each block */
   #fields = []
-  /** @type {Place | null} where the cursor was last */
+  /** @type {Caret | null} the last position of the cursor */
   #caret = null
-  /** @type {Promise<unknown>} pictures that are being taken in, one choice after the other */
-  #taking = Promise.resolve()
+  /** @type {Promise<unknown>} insertions of pictures, one after the other */
+  #insertions = Promise.resolve()
   #closed = false
 
   /**
-   * @param {string} user whose pictures these will be
-   * @param {{changed: () => void, notKept: () => void, undo: number}} told `undo`: seconds for taking a removal back
+   * @param {string} user id of the owner of the pictures
+   * @param {{onChange: () => void, onStorageFull: () => void, undoSeconds: number}} handlers
+   *   `undoSeconds` is the time to undo a removal
    */
-  constructor(user, told) {
+  constructor(user, handlers) {
     this.user = user
-    this.told = told
+    this.handlers = handlers
     this.element = h('div', { class: 'editor' })
     this.files = this.#input(t('add_photo'), { accept: 'image/*,.heic,.heif,.avif', multiple: true })
     this.camera = this.#input(t('take_photo'), { accept: 'image/*', capture: 'environment' })
-    this.remember = () => this.#rememberCaret()
-    document.addEventListener('selectionchange', this.remember)
+    this.onSelectionChange = () => this.rememberCaret()
+    document.addEventListener('selectionchange', this.onSelectionChange)
   }
 
   close() {
     this.#closed = true
-    document.removeEventListener('selectionchange', this.remember)
+    document.removeEventListener('selectionchange', this.onSelectionChange)
   }
 
-  /** Resolves when every picture that was chosen so far is in the blocks: a large one takes a moment. */
-  taken() {
-    return this.#taking
+  /** Resolves when all pictures chosen so far are in the blocks. */
+  settled() {
+    return this.#insertions
   }
 
-  /** Pictures also come by dropping and pasting anywhere on this element. @param {HTMLElement} around */
+  /** Insert pictures that are dropped on this element or pasted into it. @param {HTMLElement} around */
   listen(around) {
     around.addEventListener('dragover', (event) => this.#onDragOver(event, around))
     around.addEventListener('dragleave', () => around.classList.remove('dropping'))
@@ -74,7 +75,7 @@ export class Editor {
   /** @param {Block[]} blocks */
   #change(blocks) {
     this.show(blocks)
-    this.told.changed()
+    this.handlers.onChange()
   }
 
   /** @param {string} label @param {import('../dom').Props} props */
@@ -107,11 +108,11 @@ export class Editor {
     field.addEventListener('input', () => {
       block.text = field.value
       grow(field)
-      this.told.changed()
+      this.handlers.onChange()
     })
     field.addEventListener('keydown', (event) => this.#onKey(event, field, this.blocks.indexOf(block)))
-    // The event that tells of the cursor comes later than a hasty click on something else.
-    field.addEventListener('blur', () => this.#rememberCaret(field))
+    // After a quick click elsewhere, `selectionchange` comes too late.
+    field.addEventListener('blur', () => this.rememberCaret(field))
     return field
   }
 
@@ -145,7 +146,7 @@ export class Editor {
   /** @param {number} index @param {-1 | 1} by */
   #move(index, by) {
     const picture = this.blocks[index]
-    this.#change(moved(this.blocks, index, by))
+    this.#change(movePicture(this.blocks, index, by))
     const box = this.#fields[this.blocks.indexOf(picture)]
     const [up, down] = /** @type {NodeListOf<HTMLButtonElement>} */ (box.querySelectorAll('button'))
     const [same, other] = by < 0 ? [up, down] : [down, up]
@@ -161,32 +162,32 @@ export class Editor {
     this.#change([...this.blocks.slice(0, index - 1), { text }, ...this.blocks.slice(index + 2)])
     this.#putCaret({ block: index - 1, at: before.length })
     const undo = () => this.#closed || this.#change(whole)
-    toast(t('picture_removed'), { label: t('undo'), act: undo, seconds: this.told.undo })
+    toast(t('picture_removed'), { label: t('undo'), act: undo, seconds: this.handlers.undoSeconds })
   }
 
-  /** @param {readonly File[]} chosen @param {Place | null} place */
-  #insert(chosen, place) {
-    this.#taking = this.#taking.then(() => this.#take(chosen, place))
+  /** @param {readonly File[]} chosen @param {Caret | null} caret */
+  #insert(chosen, caret) {
+    this.#insertions = this.#insertions.then(() => this.#insertNow(chosen, caret))
   }
 
-  /** @param {readonly File[]} chosen @param {Place | null} place */
-  async #take(chosen, place) {
+  /** @param {readonly File[]} chosen @param {Caret | null} caret */
+  async #insertNow(chosen, caret) {
     /** @type {Photo[]} */
     const taken = []
     for (const file of chosen) {
-      // The server tells pictures by their first bytes; this only spares people a round.
+      // An early check for the user; the server checks the first bytes of each file.
       if (file.type && !file.type.startsWith('image/')) {
         toast(t('not_a_picture', { name: file.name }))
         continue
       }
-      const { photo, kept } = await photos.add(file, this.user)
-      if (!kept) this.told.notKept()
+      const { photo, stored } = await photos.add(file, this.user)
+      if (!stored) this.handlers.onStorageFull()
       taken.push(photo)
     }
     if (!taken.length) return
     const end = this.blocks.length - 1
     const { block, at } =
-      place && this.blocks[place.block] && 'text' in this.blocks[place.block] ? place : { block: end, at: Infinity }
+      caret && this.blocks[caret.block] && 'text' in this.blocks[caret.block] ? caret : { block: end, at: Infinity }
     const text = textOf(this.blocks[block])
     /** @type {Block[]} */
     const inserted = [{ text: text.slice(0, at) }]
@@ -199,16 +200,16 @@ export class Editor {
 
   // ---- the cursor
 
-  /** @param {Place} place */
-  #putCaret(place) {
-    const field = this.#fields[place.block]
+  /** @param {Caret} caret */
+  #putCaret(caret) {
+    const field = this.#fields[caret.block]
     if (!(field instanceof HTMLTextAreaElement)) return
     field.focus({ preventScroll: true })
-    field.setSelectionRange(place.at, place.at)
-    this.#caret = place
+    field.setSelectionRange(caret.at, caret.at)
+    this.#caret = caret
   }
 
-  #rememberCaret(field = document.activeElement) {
+  rememberCaret(field = document.activeElement) {
     if (!(field instanceof HTMLTextAreaElement)) return
     const block = this.#fields.indexOf(field)
     if (block >= 0) this.#caret = { block, at: field.selectionStart }
@@ -222,9 +223,9 @@ export class Editor {
     /** @type {(() => void) | undefined} */
     let work
     if (at === 0 && index > 0) {
-      const place = { block: index - 2, at: textOf(this.blocks[index - 2]).length }
+      const caret = { block: index - 2, at: textOf(this.blocks[index - 2]).length }
       if (event.key === 'Backspace') work = () => this.#remove(index - 1)
-      if (event.key === 'ArrowUp' || event.key === 'ArrowLeft') work = () => this.#putCaret(place)
+      if (event.key === 'ArrowUp' || event.key === 'ArrowLeft') work = () => this.#putCaret(caret)
     }
     if (at === value.length && index < last) {
       if (event.key === 'Delete') work = () => this.#remove(index + 1)
@@ -241,10 +242,10 @@ export class Editor {
   /** @param {ClipboardEvent} event */
   #onPaste(event) {
     const data = event.clipboardData
-    // Text editors put a picture of the text beside the text.
+    // Some text editors copy an image of the text together with the text.
     if (!data?.files.length || data.types.includes('text/plain')) return
     event.preventDefault()
-    this.#rememberCaret()
+    this.rememberCaret()
     this.#insert([...data.files], this.#caret)
   }
 
@@ -254,9 +255,9 @@ export class Editor {
     event.preventDefault()
     event.dataTransfer.dropEffect = 'copy'
     around.classList.add('dropping')
-    // The cursor shows where they will be.
-    const place = this.#placeAt(event)
-    if (place) this.#putCaret(place)
+    // The cursor shows where the pictures will be inserted.
+    const caret = this.#caretAt(event)
+    if (caret) this.#putCaret(caret)
   }
 
   /** @param {DragEvent} event @param {HTMLElement} around */
@@ -264,11 +265,11 @@ export class Editor {
     around.classList.remove('dropping')
     if (!event.dataTransfer?.files.length) return
     event.preventDefault()
-    this.#insert([...event.dataTransfer.files], this.#placeAt(event) ?? this.#caret)
+    this.#insert([...event.dataTransfer.files], this.#caretAt(event) ?? this.#caret)
   }
 
-  /** Where in the text the pointer is. @param {DragEvent} event @returns {Place | null} */
-  #placeAt({ clientX, clientY, target }) {
+  /** The position in the text under the pointer. @param {DragEvent} event @returns {Caret | null} */
+  #caretAt({ clientX, clientY, target }) {
     if (!(target instanceof HTMLTextAreaElement)) return null
     const block = this.#fields.indexOf(target)
     if (block < 0) return null
@@ -278,7 +279,7 @@ export class Editor {
   }
 }
 
-/** The text of a block that has one. @param {Block | undefined} block */
+/** The text of a text block, or else an empty string. @param {Block | undefined} block */
 export const textOf = (block) => (block && 'text' in block ? block.text : '')
 
 /** @param {Photo} photo */
@@ -292,7 +293,7 @@ function serverPicture({ variants, placeholder, width, height }) {
   return { url: variants['1024']?.url ?? placeholder ?? '', ratio: width && height ? width / height : 4 / 3 }
 }
 
-/** As high as its text, in browsers that cannot do that by themselves. @param {HTMLTextAreaElement} field */
+/** Fit the height to the text, in browsers without `field-sizing`. @param {HTMLTextAreaElement} field */
 function grow(field) {
   if (CSS.supports('field-sizing', 'content')) return
   field.style.height = 'auto'

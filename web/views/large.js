@@ -1,17 +1,17 @@
 // @ts-check
-// The pictures of a dream, large: arrow keys, swipes, Esc. A row that scrolls from one to the next.
+// The full-screen viewer for the pictures of a dream: a strip that scrolls by arrow keys and swipes; Esc closes it.
 
 import { h, iconButton } from '../dom.js'
 import { t } from '../words.js'
-import { address, srcset } from './picture.js'
+import { srcset, urlFor } from './picture.js'
 
 /** @typedef {import('../types').ShownImage} ShownImage */
 
 /**
- * @param {readonly ShownImage[]} images finished ones @param {string} key of the one to begin with
- * @param {(image: ShownImage) => Promise<ShownImage | undefined>} renewed the same with fresh addresses
+ * @param {readonly ShownImage[]} images completed ones @param {string} key of the first one to show
+ * @param {(image: ShownImage) => Promise<ShownImage | undefined>} renew returns the image with new URLs
  */
-export function showLarge(images, key, renewed) {
+export function showLarge(images, key, renew) {
   let current = Math.max(
     0,
     images.findIndex((image) => image.key === key),
@@ -23,19 +23,19 @@ export function showLarge(images, key, renewed) {
       height: image.height,
       sizes: '100vw',
       srcset: srcset(image),
-      src: address(image, 2048),
+      src: urlFor(image, 2048),
       loading: Math.abs(index - current) > 1 ? 'lazy' : 'eager',
     })
-    const again = async () => {
-      const fresh = await renewed(image)
-      if (!fresh) return cannotShow()
-      picture.addEventListener('error', cannotShow, { once: true })
-      picture.srcset = srcset(fresh)
-      picture.src = address(fresh, 2048)
+    const retry = async () => {
+      const renewed = await renew(image)
+      if (!renewed) return showLoadError()
+      picture.addEventListener('error', showLoadError, { once: true })
+      picture.srcset = srcset(renewed)
+      picture.src = urlFor(renewed, 2048)
     }
-    const cannotShow = () => picture.replaceWith(h('p', { role: 'alert' }, t('cannot_show')))
-    // Its address may have run out while the page stood open.
-    picture.addEventListener('error', again, { once: true })
+    const showLoadError = () => picture.replaceWith(h('p', { role: 'alert' }, t('cannot_show')))
+    // The URL may have expired while the page was open.
+    picture.addEventListener('error', retry, { once: true })
     return h('li', null, picture)
   })
   const count = h('p', { class: 'count', 'aria-live': 'polite' })
@@ -47,14 +47,14 @@ export function showLarge(images, key, renewed) {
   dialog.append(strip, close, ...(images.length > 1 ? [previous, next, count] : []))
 
   /** @param {number} index @param {ScrollBehavior} [behavior] */
-  function go(index, behavior = calm() ? 'instant' : 'smooth') {
+  function go(index, behavior = reducedMotion() ? 'instant' : 'smooth') {
     if (!images[index]) return
     slides[index].scrollIntoView({ behavior, inline: 'center', block: 'nearest' })
-    say(index)
+    setCurrent(index)
   }
 
   /** @param {number} index */
-  function say(index) {
+  function setCurrent(index) {
     current = index
     count.textContent = t('of', { n: index + 1, total: images.length })
     previous.hidden = index === 0
@@ -64,7 +64,7 @@ export function showLarge(images, key, renewed) {
   const watcher = new IntersectionObserver(
     (seen) => {
       for (const { isIntersecting, target } of seen)
-        if (isIntersecting) say(slides.indexOf(/** @type {any} */ (target)))
+        if (isIntersecting) setCurrent(slides.indexOf(/** @type {any} */ (target)))
     },
     { root: strip, threshold: 0.6 },
   )
@@ -76,18 +76,18 @@ export function showLarge(images, key, renewed) {
     event.preventDefault()
     go(to)
   })
-  // A click beside the picture.
+  // A click outside the picture.
   strip.addEventListener('click', ({ target }) => {
     if (!(target instanceof HTMLImageElement)) dialog.close()
   })
-  const before = document.activeElement
+  const opener = document.activeElement
   const navigated = () => dialog.close()
   addEventListener('hashchange', navigated)
   dialog.addEventListener('close', () => {
     removeEventListener('hashchange', navigated)
     watcher.disconnect()
     dialog.remove()
-    if (before instanceof HTMLElement) before.focus()
+    if (opener instanceof HTMLElement) opener.focus()
   })
   document.body.append(dialog)
   dialog.showModal()
@@ -95,5 +95,5 @@ export function showLarge(images, key, renewed) {
   go(current, 'instant')
 }
 
-/** Does the reader want nothing to move? */
-const calm = () => matchMedia('(prefers-reduced-motion: reduce)').matches
+/** Whether the user prefers reduced motion. */
+const reducedMotion = () => matchMedia('(prefers-reduced-motion: reduce)').matches

@@ -1,5 +1,5 @@
 // @ts-check
-// The journal: newest night first, endless, with search, tags and the calendar.
+// The journal: an endless list, newest night first, with search, tags and the calendar.
 
 import { h, icon, iconButton, keepFocus, setStyle } from '../dom.js'
 import { journal } from '../journal.js'
@@ -10,13 +10,13 @@ import * as store from '../store.js'
 import { summary } from '../text.js'
 import { dayName, failureText, moodName, shortDate, t } from '../words.js'
 import { Calendar } from './calendar.js'
-import { address } from './picture.js'
+import { urlFor } from './picture.js'
 
 /** @typedef {import('../types').ShownDream} ShownDream */
 
 const PAGE = 20
-const PAUSE = 250 // milliseconds of not typing after which the search begins
-const WATCHED = 200 // dreams on one page that are told of their changes
+const SEARCH_DELAY = 250 // milliseconds after the last key
+const MAX_WATCHED = 200 // dreams that receive live updates
 
 /**
  * @param {URLSearchParams} parameters q, tag, night
@@ -33,20 +33,20 @@ export function listView(parameters, app) {
   let cursor = null
   let loading = new AbortController()
   let loaded = false
-  let asking = false // for the next page; a button that is disabled meanwhile would lose the focus
+  let asking = false // loading the next page; disabling the button instead would lose the focus
   /** @type {Map<string, HTMLElement>} */
   const cards = new Map()
   /** @type {ReturnType<typeof setTimeout> | undefined} */
-  let typing
+  let searchTimer
 
   const live = new ManyDreamsWebSocketClient(() => session.token(), onUpdate, {
-    onProgress: ({ dream_id, image, revision }) => journal.learnImage(dream_id, image, revision),
-    onDeleted: ({ dream_id }) => journal.gone(dream_id),
-    onError: ({ code, dream_id }) => code === 'not_found' && dream_id && journal.gone(dream_id),
+    onProgress: ({ dream_id, image, revision }) => journal.putImage(dream_id, image, revision),
+    onDeleted: ({ dream_id }) => journal.remove(dream_id),
+    onError: ({ code, dream_id }) => code === 'not_found' && dream_id && journal.remove(dream_id),
     onStatus: (status, { code }) => {
-      if (status === 'connected' && !offline.hidden) first() // the network was there, and now the server is too
+      if (status === 'connected' && !offline.hidden) loadFirst() // the server can be reached again
       if (status === 'closed' && code === 4401)
-        session.again().then(
+        session.renew().then(
           () => live.connect(),
           () => {},
         )
@@ -67,7 +67,11 @@ export function listView(parameters, app) {
   const drafts = h('ul', { class: 'cards drafts', 'aria-label': t('drafts') })
   const list = h('ol', { class: 'cards', 'aria-label': t('journal'), 'aria-busy': 'true' })
   const empty = h('div', { class: 'empty', hidden: true })
-  const more = h('button', { type: 'button', class: 'more', hidden: true, on: { click: () => next() } }, t('load_more'))
+  const more = h(
+    'button',
+    { type: 'button', class: 'more', hidden: true, on: { click: () => loadNext() } },
+    t('load_more'),
+  )
   const element = h(
     'main',
     { id: 'content', class: 'list', tabindex: '-1' },
@@ -78,15 +82,15 @@ export function listView(parameters, app) {
     h('a', { class: 'button main write', href: '#/write' }, icon('add'), t('write')),
   )
 
-  const watcher = new IntersectionObserver((seen) => seen.some((each) => each.isIntersecting) && next(), {
+  const watcher = new IntersectionObserver((seen) => seen.some((each) => each.isIntersecting) && loadNext(), {
     rootMargin: '800px',
   })
   const show = () => keepFocus(element, showNow)
-  const onDream = (/** @type {Event} */ event) => changed(/** @type {CustomEvent} */ (event).detail)
-  // Another device may have written meanwhile: nobody tells of dreams that are new.
-  const onLook = () => element.isConnected && document.visibilityState === 'visible' && first()
+  const onDream = (/** @type {Event} */ event) => onDreamChanged(/** @type {CustomEvent} */ (event).detail)
+  // The server does not announce new dreams, and another device may have added some.
+  const onLook = () => element.isConnected && document.visibilityState === 'visible' && loadFirst()
   journal.addEventListener('dream', onDream)
-  journal.addEventListener('list', renew)
+  journal.addEventListener('list', reload)
   outbox.addEventListener('change', show)
   addEventListener('online', onLook)
   document.addEventListener('visibilitychange', onLook)
@@ -97,20 +101,20 @@ export function listView(parameters, app) {
 
   async function start() {
     showDrafts()
-    // What is here is shown at once; the server's answer then takes its place.
-    const kept = await journal.kept(query)
+    // Show the saved dreams at once, until the server answers.
+    const kept = await journal.cachedIds(query)
     if (!loaded && kept.length) {
       ids = kept.slice(0, PAGE)
       show()
     }
-    await first()
-    if (element.isConnected) live.connect() // it may have been left meanwhile
+    await loadFirst()
+    if (element.isConnected) live.connect() // the user may have left the view meanwhile
   }
 
   function resume() {
     showDrafts()
     calendar.show()
-    first()
+    loadFirst()
     live.connect()
   }
 
@@ -124,14 +128,14 @@ export function listView(parameters, app) {
     live.close()
     watcher.disconnect()
     journal.removeEventListener('dream', onDream)
-    journal.removeEventListener('list', renew)
+    journal.removeEventListener('list', reload)
     outbox.removeEventListener('change', show)
     removeEventListener('online', onLook)
     document.removeEventListener('visibilitychange', onLook)
   }
 
-  /** The newest page; what was read further down stays. */
-  async function first() {
+  /** Load the newest page; the pages below stay. */
+  async function loadFirst() {
     loading.abort()
     loading = new AbortController()
     const { signal } = loading
@@ -139,51 +143,51 @@ export function listView(parameters, app) {
       const page = await journal.page(query, null, PAGE, signal)
       if (signal.aborted) return
       const before = new Set(ids)
-      const joins = loaded && page.ids.some((id) => before.has(id)) && ids.length > page.ids.length
-      if (joins) ids = [...page.ids, ...ids.slice(ids.findIndex((id) => id === page.ids.at(-1)) + 1)]
+      const overlaps = loaded && page.ids.some((id) => before.has(id)) && ids.length > page.ids.length
+      if (overlaps) ids = [...page.ids, ...ids.slice(ids.findIndex((id) => id === page.ids.at(-1)) + 1)]
       else ({ ids, cursor } = page)
       loaded = true
       offline.hidden = !page.offline
       show()
     } catch (error) {
-      if (!signal.aborted) say(app.errorText(error), t('retry'), first)
+      if (!signal.aborted) showEmpty(app.errorText(error), t('retry'), loadFirst)
     }
   }
 
-  async function next() {
+  async function loadNext() {
     if (!cursor || asking) return
     const { signal } = loading
     asking = true
     more.textContent = t('loading')
-    let came = false
+    let succeeded = false
     try {
       const page = await journal.page(query, cursor, PAGE, signal)
       if (signal.aborted) return
       cursor = page.offline ? cursor : page.cursor
       ids = [...ids, ...page.ids.filter((id) => !ids.includes(id))]
       show()
-      came = !page.offline
+      succeeded = !page.offline
     } catch {
-      // The button stays, for another try.
+      // The button stays, for another attempt.
     } finally {
       asking = false
       more.textContent = t('load_more')
     }
-    if (!came) return // to watch again would be to ask again, at once and without an end
-    // The end may still be in sight.
+    if (!succeeded) return // observing again would load again at once, in an endless loop
+    // The button may still be in the viewport.
     watcher.unobserve(more)
     watcher.observe(more)
   }
 
   function onInput() {
-    clearTimeout(typing)
-    typing = setTimeout(() => {
+    clearTimeout(searchTimer)
+    searchTimer = setTimeout(() => {
       query = { ...query, q: field.value.trim() }
-      loaded = false // what is listed answers another question
-      app.replaceUrl(address_of(query))
+      loaded = false // the list shows another search
+      app.replaceUrl(hashOf(query))
       showFilter()
-      first()
-    }, PAUSE)
+      loadFirst()
+    }, SEARCH_DELAY)
   }
 
   /** @param {{dream_id: string, revision: number}} message */
@@ -192,8 +196,8 @@ export function listView(parameters, app) {
   }
 
   /** @param {string} id */
-  function changed(id) {
-    const lasting = journal.lasting(id)
+  function onDreamChanged(id) {
+    const lasting = journal.currentId(id)
     if (lasting !== id && cards.has(id) && !ids.includes(lasting)) ids = [lasting, ...ids]
     if (lasting !== id || !cards.has(id)) return show()
     const dream = journal.shown(id)
@@ -201,14 +205,14 @@ export function listView(parameters, app) {
     else show()
   }
 
-  /** There may be others. */
-  function renew() {
+  /** The list may have changed on the server. */
+  function reload() {
     calendar.show()
-    if (loaded) first()
+    if (loaded) loadFirst()
   }
 
   function showNow() {
-    const waiting = journal.waiting(query)
+    const waiting = journal.unsentIds(query)
     const shown = [...waiting, ...ids.filter((id) => !waiting.includes(id))]
     const dreams = shown.map((id) => journal.shown(id)).filter((dream) => dream !== null)
     const nodes = dreams.map((dream) => {
@@ -222,21 +226,21 @@ export function listView(parameters, app) {
     list.setAttribute('aria-busy', String(!loaded))
     more.hidden = !cursor
     if (dreams.length || !loaded) empty.hidden = true
-    else if (query.q || query.tag || query.from) say(t('nothing_found'), t('show_all'), () => app.go('#/'))
-    else say(t('no_dreams'), '', () => {}, t('no_dreams_hint'))
+    else if (query.q || query.tag || query.from) showEmpty(t('nothing_found'), t('show_all'), () => app.go('#/'))
+    else showEmpty(t('no_dreams'), '', () => {}, t('no_dreams_hint'))
     const theirs = dreams.map(({ id }) => id).filter((id) => !id.startsWith('local-'))
-    live.subscribe(theirs.slice(0, WATCHED))
+    live.subscribe(theirs.slice(0, MAX_WATCHED))
   }
 
   /** @param {string} text @param {string} label @param {() => void} click @param {string} [hint] */
-  function say(text, label, click, hint = '') {
+  function showEmpty(text, label, click, hint = '') {
     empty.hidden = false
-    const said = [
+    const content = [
       h('p', { class: 'big' }, text),
       hint ? h('p', null, hint) : '',
       label ? h('button', { type: 'button', on: { click } }, label) : '',
     ]
-    keepFocus(element, () => empty.replaceChildren(...said))
+    keepFocus(element, () => empty.replaceChildren(...content))
   }
 
   function showFilter() {
@@ -250,7 +254,7 @@ export function listView(parameters, app) {
 
   async function showDrafts() {
     const user = session.user?.id ?? ''
-    const written = (await store.drafts(user)).filter(({ dreamId }) => dreamId === null)
+    const written = (await store.listDrafts(user)).filter(({ dreamId }) => dreamId === null)
     written.sort((a, b) => b.changedAt - a.changedAt)
     drafts.replaceChildren(
       ...written.map(({ fields, blocks, key }) => {
@@ -273,7 +277,7 @@ export function listView(parameters, app) {
 }
 
 /** @param {import('../journal').Query} query */
-function address_of({ q, tag, from }) {
+function hashOf({ q, tag, from }) {
   const parameters = new URLSearchParams()
   if (q) parameters.set('q', q)
   if (tag) parameters.set('tag', tag)
@@ -330,7 +334,7 @@ function thumbnail(images) {
   const image = images.find(({ status }) => status === 'completed') ?? images[0]
   const waits = image.status === 'processing' || image.status === 'uploading'
   const box = h('div', { class: 'thumbnail', 'data-status': image.status })
-  const url = image.status === 'completed' ? address(image, 320) : image.preview
+  const url = image.status === 'completed' ? urlFor(image, 320) : image.preview
   if (image.placeholder) setStyle(box, '--placeholder', `url("${image.placeholder}")`)
   if (url) {
     const picture = h('img', { src: url, alt: '', loading: 'lazy', decoding: 'async' })

@@ -1,15 +1,15 @@
 // @ts-check
-// Signing in, and making an account.
+// The forms for signing in and for creating an account.
 
 import { h, icon } from '../dom.js'
-import { Refused, session } from '../session.js'
+import { HttpError, session } from '../session.js'
 import { t } from '../words.js'
 
 /** @param {import('../app').App} app @returns {import('../types').View} */
 export function signInView(app) {
   /** @type {'login' | 'register'} */
-  let way = 'login'
-  let asking = false // a button that is disabled meanwhile would lose the focus
+  let endpoint = 'login'
+  let pending = false // disabling the button instead would lose the focus
 
   const name = h('input', {
     name: 'username',
@@ -23,7 +23,7 @@ export function signInView(app) {
   const rule = h('p', { class: 'hint', id: 'rule' }, t('password_rule'))
   const problem = h('p', { class: 'problem', role: 'alert' })
   const submit = h('button', { type: 'submit', class: 'main' })
-  const other = h('button', { type: 'button', class: 'link', on: { click: turn } })
+  const other = h('button', { type: 'button', class: 'link', on: { click: switchForm } })
   const form = h(
     'form',
     { class: 'sign-in', on: { submit: onSubmit } },
@@ -45,14 +45,14 @@ export function signInView(app) {
   show()
   return view
 
-  function turn() {
-    way = way === 'login' ? 'register' : 'login'
+  function switchForm() {
+    endpoint = endpoint === 'login' ? 'register' : 'login'
     problem.textContent = ''
     show()
   }
 
   function show() {
-    const isNew = way === 'register'
+    const isNew = endpoint === 'register'
     submit.textContent = t(isNew ? 'sign_up' : 'sign_in')
     other.textContent = t(isNew ? 'to_sign_in' : 'to_sign_up')
     rule.hidden = !isNew
@@ -68,21 +68,21 @@ export function signInView(app) {
   /** @param {Event} event */
   async function onSubmit(event) {
     event.preventDefault()
-    if (asking) return
-    asking = true
+    if (pending) return
+    pending = true
     problem.textContent = ''
     try {
-      await session.enter(way, name.value, password.value)
+      await session.signIn(endpoint, name.value, password.value)
     } catch (error) {
-      problem.textContent = why(error)
+      problem.textContent = errorText(error)
     } finally {
-      asking = false
+      pending = false
     }
   }
 
   /** @param {unknown} error */
-  function why(error) {
-    if (!(error instanceof Refused)) return app.errorText(error)
+  function errorText(error) {
+    if (!(error instanceof HttpError)) return app.errorText(error)
     if (error.status === 401) return t('wrong_password')
     if (error.status === 409) return t('name_taken')
     if (error.status === 403) return t('no_new_accounts')

@@ -1,10 +1,10 @@
 // @ts-check
-// Writing a dream, or changing one: text with pictures at the cursor, kept on this device with every change.
+// The form for a new dream or a change of one. Every change is saved as a draft on this device.
 
 import { h, iconButton, toast } from '../dom.js'
 import { journal } from '../journal.js'
-import { hold, key as newKey } from '../locks.js'
-import { UNDO, outbox } from '../outbox.js'
+import { randomKey, tryLock } from '../locks.js'
+import { UNDO_SECONDS, outbox } from '../outbox.js'
 import * as photos from '../photos.js'
 import { session } from '../session.js'
 import * as store from '../store.js'
@@ -17,36 +17,37 @@ import { Editor, textOf } from './editor.js'
  * @typedef {import('../types').Dream} Dream
  */
 
-const PAUSE = 300 // milliseconds of not typing after which the draft is kept
-const MOST = 100_000 // code points; the server's limits
-const MOST_TITLE = 200
-const MOST_TAGS = 20
-const MOST_TAG = 50
+const SAVE_DELAY = 300 // milliseconds after the last change
+const MAX_LENGTH = 100_000 // code points; these are the server's limits
+const MAX_TITLE = 200
+const MAX_TAGS = 20
+const MAX_TAG = 50
 
-/** The draft of a change has the name of its dream. @param {string} dreamId */
+/** The key of the draft that changes a dream. @param {string} dreamId */
 export const draftOf = (dreamId) => `edit-${session.user?.id}-${dreamId}`
 
 /**
- * @param {{draftKey: string, dreamId: string}} what empty: the draft that is there, or a new one; a new dream
+ * @param {{draftKey: string, dreamId: string}} what
+ *   an empty `draftKey` opens the last draft or a new one; an empty `dreamId` means a new dream
  * @param {import('../app').App} app @returns {import('../types').View}
  */
 export function writeView({ draftKey, dreamId }, app) {
   const user = /** @type {import('../types').User} */ (session.user).id
-  /** @type {Dream | null} the dream before its change */
-  let before = null
+  /** @type {Dream | null} the dream before the change */
+  let original = null
   /** @type {Draft} */
   let draft
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer
-  let leave = () => {}
-  let ended = false
+  let releaseDraft = () => {}
+  let closed = false
   let touched = false
   let saving = false
 
-  const editor = new Editor(user, { changed: change, notKept: showDraftError, undo: UNDO })
+  const editor = new Editor(user, { onChange: change, onStorageFull: showDraftError, undoSeconds: UNDO_SECONDS })
   const title = h('input', {
     class: 'title',
-    maxlength: MOST_TITLE,
+    maxlength: MAX_TITLE,
     placeholder: t('title_hint'),
     'aria-label': t('title'),
     on: { input: change },
@@ -63,13 +64,13 @@ export function writeView({ draftKey, dreamId }, app) {
   const tagList = h('span', { class: 'chips' })
   const tagField = h('input', {
     placeholder: t('tags_hint'),
-    maxlength: MOST_TAG,
+    maxlength: MAX_TAG,
     list: 'known-tags',
     enterkeyhint: 'enter',
     'aria-label': t('tags'),
-    on: { keydown: onTagKey, change: takeTag, blur: takeTag },
+    on: { keydown: onTagKey, change: addTags, blur: addTags },
   })
-  const kept = h('p', { class: 'kept', role: 'status' })
+  const draftStatus = h('p', { class: 'draft-status', role: 'status' })
   const save = h('button', { type: 'submit', class: 'main' }, t('save'))
   const dropHint = h('p', { class: 'drop-hint', 'aria-hidden': 'true' }, t('drop_here'))
   const form = h(
@@ -99,7 +100,7 @@ export function writeView({ draftKey, dreamId }, app) {
         ),
       ),
     ),
-    kept,
+    draftStatus,
     h(
       'div',
       { class: 'bar' },
@@ -123,7 +124,7 @@ export function writeView({ draftKey, dreamId }, app) {
 
   async function open() {
     const found = dreamId ? await openChange() : await openNew()
-    if (ended) return
+    if (closed) return
     if (!found) return app.redirect('#/')
     draft = found
     const { fields: given } = draft
@@ -140,41 +141,41 @@ export function writeView({ draftKey, dreamId }, app) {
     if (!focused || focused === document.body || focused === element) (title.value || dreamId ? editor : title).focus()
   }
 
-  /** The draft that was left, if no other tab has it open; or a new one. @returns {Promise<Draft>} */
+  /** The last draft that no other tab has open, or a new one. @returns {Promise<Draft>} */
   async function openNew() {
-    const drafts = (await store.drafts(user)).filter((each) => each.dreamId === null)
+    const drafts = (await store.listDrafts(user)).filter((each) => each.dreamId === null)
     drafts.sort((a, b) => Number(b.key === draftKey) - Number(a.key === draftKey) || b.changedAt - a.changedAt)
     for (const each of drafts) {
-      const free = await hold(`dreamlog draft ${each.key}`)
+      const free = await tryLock(`dreamlog draft ${each.key}`)
       if (!free) continue
-      leave = free
+      releaseDraft = free
       return each
     }
-    const key = `new-${newKey()}`
-    leave = (await hold(`dreamlog draft ${key}`)) ?? leave
-    const nothing = { title: '', dreamed_at: local(new Date()), mood: null, lucidity: null, tags: [] }
+    const key = `new-${randomKey()}`
+    releaseDraft = (await tryLock(`dreamlog draft ${key}`)) ?? releaseDraft
+    const nothing = { title: '', dreamed_at: localTime(new Date()), mood: null, lucidity: null, tags: [] }
     return { key, user, dreamId: null, fields: nothing, blocks: [{ text: '' }], changedAt: Date.now() }
   }
 
   /** @returns {Promise<Draft | null>} */
   async function openChange() {
-    const shown = await journal.get(dreamId).catch(() => journal.known(dreamId))
+    const shown = await journal.get(dreamId).catch(() => journal.cached(dreamId))
     if (!shown) return null
-    before = /** @type {Dream} */ ({ ...shown, images: shown.images.filter(({ id }) => id !== 0) })
-    const written = await store.draft(draftOf(dreamId))
+    original = /** @type {Dream} */ ({ ...shown, images: shown.images.filter(({ id }) => id !== 0) })
+    const written = await store.getDraft(draftOf(dreamId))
     if (written) return written
-    const { content, images, title, dreamed_at, mood, lucidity, tags } = before
+    const { content, images, title, dreamed_at, mood, lucidity, tags } = original
     const fields = { title, dreamed_at, mood, lucidity, tags }
     const blocks = blocksOf(content, images, (image) => ({ image }))
     return { key: draftOf(dreamId), user, dreamId, fields, blocks, changedAt: Date.now() }
   }
 
   function close() {
-    ended = true
+    closed = true
     editor.close()
     flush()
-    // What was chosen a moment ago belongs to the draft too.
-    editor.taken().then(flush).then(leave)
+    // Include pictures that are still being inserted.
+    editor.settled().then(flush).then(releaseDraft)
     removeEventListener('pagehide', flush)
     document.removeEventListener('visibilitychange', flush)
   }
@@ -182,7 +183,7 @@ export function writeView({ draftKey, dreamId }, app) {
   /** @param {KeyboardEvent} event */
   function onKey(event) {
     if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) form.requestSubmit()
-    // Enter in a line of its own is not "save": half a dream would be sent.
+    // Enter in the title must not send an unfinished dream.
     else if (event.key === 'Enter' && event.target === title) (event.preventDefault(), editor.focus())
   }
 
@@ -201,7 +202,7 @@ export function writeView({ draftKey, dreamId }, app) {
           '.checked': mood === chosen,
           on: { change },
         })
-        // A second click takes the choice back.
+        // A second click clears the choice.
         input.addEventListener('click', () => {
           if (draft.fields.mood === mood) ((input.checked = false), change())
         })
@@ -224,14 +225,14 @@ export function writeView({ draftKey, dreamId }, app) {
     )
   }
 
-  function takeTag() {
-    const given = tagField.value.split(/[,，、]/).map((tag) => tag.trim().replace(/^#/, '').slice(0, MOST_TAG))
+  function addTags() {
+    const given = tagField.value.split(/[,，、]/).map((tag) => tag.trim().replace(/^#/, '').slice(0, MAX_TAG))
     tagField.value = ''
     const added = given.filter((tag) => tag && !draft.fields.tags.includes(tag))
     if (!added.length) return
     const tags = [...draft.fields.tags, ...new Set(added)]
-    if (tags.length > MOST_TAGS) toast(t('too_many_tags', { n: MOST_TAGS }))
-    draft.fields.tags = tags.slice(0, MOST_TAGS)
+    if (tags.length > MAX_TAGS) toast(t('too_many_tags', { n: MAX_TAGS }))
+    draft.fields.tags = tags.slice(0, MAX_TAGS)
     showTags()
     change()
   }
@@ -239,7 +240,7 @@ export function writeView({ draftKey, dreamId }, app) {
   /** @param {KeyboardEvent} event */
   function onTagKey(event) {
     if (event.isComposing || event.ctrlKey || event.metaKey) return
-    if (event.key === 'Enter' || event.key === ',') (event.preventDefault(), takeTag())
+    if (event.key === 'Enter' || event.key === ',') (event.preventDefault(), addTags())
     if (event.key === 'Backspace' && !tagField.value && draft.fields.tags.length) {
       draft.fields.tags = draft.fields.tags.slice(0, -1)
       showTags()
@@ -252,8 +253,8 @@ export function writeView({ draftKey, dreamId }, app) {
   function read() {
     const mood = /** @type {HTMLInputElement | null} */ (moods.querySelector('input:checked'))?.value ?? null
     const { dreamed_at, tags } = draft.fields
-    // The clock that the dream was dreamed by stays, where the time was not changed.
-    const moment = when.value === dreamed_at.slice(0, 16) || !when.value ? dreamed_at : local(new Date(when.value))
+    // An unchanged time keeps its UTC offset.
+    const moment = when.value === dreamed_at.slice(0, 16) || !when.value ? dreamed_at : localTime(new Date(when.value))
     draft.fields = {
       title: title.value,
       dreamed_at: moment,
@@ -270,65 +271,65 @@ export function writeView({ draftKey, dreamId }, app) {
     touched = true
     read()
     clearTimeout(timer)
-    kept.textContent = t('saving_draft')
-    timer = setTimeout(keep, PAUSE)
+    draftStatus.textContent = t('saving_draft')
+    timer = setTimeout(saveDraft, SAVE_DELAY)
   }
 
-  async function keep() {
+  async function saveDraft() {
     clearTimeout(timer)
     timer = undefined
     try {
-      // Blocks of text and photos are the editor's own: what is kept must not change any more.
-      await store.keepDraft(structuredClone(draft))
-      if (!timer) kept.textContent = t('draft_saved')
+      // The editor changes its blocks in place, so save a copy.
+      await store.saveDraft(structuredClone(draft))
+      if (!timer) draftStatus.textContent = t('draft_saved')
     } catch {
       showDraftError()
     }
   }
 
   function showDraftError() {
-    kept.textContent = t('draft_not_saved')
+    draftStatus.textContent = t('draft_not_saved')
   }
 
-  /** What the timer would do, now. */
+  /** Save a pending change now. */
   function flush() {
-    if (timer) keep()
+    if (timer) saveDraft()
   }
 
   async function discard() {
-    await editor.taken()
+    await editor.settled()
     clearTimeout(timer)
     timer = undefined
-    const given_up = structuredClone(draft)
-    await store.dropDraft(draft.key)
+    const discarded = structuredClone(draft)
+    await store.deleteDraft(draft.key)
     app.redirect(dreamId ? `#/dream/${dreamId}` : '#/')
-    if (!touched && !dreamId && isEmpty(given_up)) return
+    if (!touched && !dreamId && isEmpty(discarded)) return
     const undo = async () => {
-      await store.keepDraft(given_up)
-      app.go(dreamId ? `#/edit/${dreamId}` : `#/write/${given_up.key}`)
+      await store.saveDraft(discarded)
+      app.go(dreamId ? `#/edit/${dreamId}` : `#/write/${discarded.key}`)
     }
-    if (touched || !dreamId) toast(t('discarded'), { label: t('undo'), act: undo, seconds: UNDO })
+    if (touched || !dreamId) toast(t('discarded'), { label: t('undo'), act: undo, seconds: UNDO_SECONDS })
   }
 
   /** @param {Event} event */
   async function onSave(event) {
     event.preventDefault()
-    await editor.taken()
-    if (ended || saving) return // Ctrl+Enter, twice
-    takeTag()
+    await editor.settled()
+    if (closed || saving) return // after a second Ctrl+Enter
+    addTags()
     read()
     const { content, photos: placed, images } = flatten(editor.blocks)
     if (!title.value.trim() && !content.trim() && !placed.length && !images.length) {
       toast(t('nothing_written'))
       return editor.focus()
     }
-    if (length(content) > MOST) return toast(t('too_long', { n: length(content), most: MOST }))
+    if (length(content) > MAX_LENGTH) return toast(t('too_long', { n: length(content), most: MAX_LENGTH }))
     clearTimeout(timer)
     timer = undefined
     saving = true
     try {
       const written = { ...draft.fields, content }
-      if (before) return await saveChange(before, written, placed, images)
+      if (original) return await saveChange(original, written, placed, images)
       const key = await outbox.add({ kind: 'create', fields: written, photos: placed, notBefore: 0 }, draft.key)
       app.redirect(`#/dream/${journal.localId(key)}`)
     } catch {
@@ -339,27 +340,27 @@ export function writeView({ draftKey, dreamId }, app) {
   }
 
   /**
-   * @param {Dream} before @param {import('../types').DreamFields} written
+   * @param {Dream} original @param {import('../types').DreamFields} written
    * @param {import('../types').PlacedPhoto[]} placed @param {{id: number, position: number}[]} positions
    */
-  async function saveChange(before, written, placed, positions) {
+  async function saveChange(original, written, placed, positions) {
     const staying = new Set(positions.map(({ id }) => id))
-    const remove = before.images.map(({ id }) => id).filter((id) => !staying.has(id))
+    const remove = original.images.map(({ id }) => id).filter((id) => !staying.has(id))
     const keys = [
       await outbox.add(
         { kind: 'change', dreamId, fields: written, positions, photos: placed, remove: [], notBefore: 0 },
         draft.key,
       ),
     ]
-    // Only this cannot be taken back once it is done, so it waits.
-    const notBefore = Date.now() + 1000 * UNDO
+    // Only a sent removal cannot be undone, so it waits.
+    const notBefore = Date.now() + 1000 * UNDO_SECONDS
     if (remove.length) {
       keys.push(await outbox.add({ kind: 'change', dreamId, fields: {}, positions: [], photos: [], remove, notBefore }))
     }
     app.redirect(`#/dream/${dreamId}`)
     const undo = async () => {
-      for (const entry of keys.map((key) => outbox.find(key))) if (entry) await outbox.takeBack(entry)
-      const { title, content, dreamed_at, mood, lucidity, tags, images } = before
+      for (const entry of keys.map((key) => outbox.find(key))) if (entry) await outbox.withdraw(entry)
+      const { title, content, dreamed_at, mood, lucidity, tags, images } = original
       const there = new Set(images.map(({ id }) => id))
       const added = (journal.shown(dreamId)?.images ?? []).map(({ id }) => id).filter((id) => id && !there.has(id))
       await outbox.add({
@@ -372,15 +373,15 @@ export function writeView({ draftKey, dreamId }, app) {
         notBefore: 0,
       })
     }
-    toast(t('saved'), { label: t('undo'), act: undo, seconds: UNDO })
+    toast(t('saved'), { label: t('undo'), act: undo, seconds: UNDO_SECONDS })
   }
 }
 
 /** @param {Draft} draft */
 const isEmpty = ({ fields, blocks }) => !fields.title && blocks.length === 1 && !textOf(blocks[0])
 
-/** RFC 3339 by this device's clock, with its offset. @param {Date} date */
-function local(date) {
+/** RFC 3339 in the time zone of this device. @param {Date} date */
+function localTime(date) {
   const pad = (/** @type {number} */ n) => String(Math.trunc(Math.abs(n))).padStart(2, '0')
   const east = -date.getTimezoneOffset()
   const shifted = new Date(date.getTime() + 60_000 * east).toISOString().slice(0, 19)
