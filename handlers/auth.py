@@ -130,7 +130,7 @@ class RefreshHandler(AuthHandler):
         self.signed_out = signed_out
 
     async def post(self) -> None:
-        given = self.read_json(RefreshBody).refresh if self._body else None
+        given = self.read_json(RefreshBody).refresh if self._received else None
         token = given or self.get_cookie(COOKIE)
         if not token:
             raise InvalidToken("no_refresh_token", cookie=COOKIE)

@@ -3,22 +3,24 @@
 It must not know what a dream is.
 """
 
+import asyncio
 import re
 import secrets
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
-from tornado.httputil import HTTPHeaders
-from tornado.ioloop import IOLoop
 from tornado.log import app_log
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from handlers.access import Access
+from handlers.body import STALL, Action, Event, RequestBody
 from handlers.cors import Cors
 from handlers.inflight import InFlight
 from handlers.language import Language, preferred_language
+from handlers.methods import allowed_methods
 from handlers.problems import CHALLENGE, FieldError, Invalid, Problem, from_error
 from handlers.tokens import Caller, InvalidToken, Tokens
 from storage.errors import Error
@@ -26,18 +28,15 @@ from storage.errors import Error
 T = TypeVar("T")
 
 JSON_LIMIT = 1_000_000  # bytes of a JSON body: the longest content, every code point escaped as \uXXXX, and room
-LINGER = 5.0  # seconds in which the rest of a refused body is thrown away; nginx's lingering_timeout
-STALL = 60.0  # seconds without a byte after which a sender is given up
-
-UNKNOWN = 1 << 62  # length of a body that does not say its length
+UNLIMITED = 1 << 62
 
 
 @stream_request_body
 class ApiHandler(RequestHandler):
     """One call: `begin` before the body arrives, `receive` for each piece of it, then the method.
 
-    An error at any of these is answered at once, and what the client still sends is thrown away for `LINGER` seconds:
-    closing on a client that is still sending would reset the connection, and it would never read the answer.
+    The server answers an error in any of them at once, and throws away what the client still sends for a few seconds
+    (`body.py`): closing the connection would reset it, and a client that is still sending would never read the answer.
     """
 
     public = False  # True: no token is asked for
@@ -50,11 +49,9 @@ class ApiHandler(RequestHandler):
         self.tokens = tokens
         self.request_id = secrets.token_hex(4)
         self.log_about = ""  # joins the request's line in the log to those of its images
-        self._body = bytearray()
-        self.unread = _body_length(self.request.headers)
-        self._ended_early = False
-        self._receiving_body = False
-        self._watchdog: object | None = None
+        self._received = bytearray()
+        self.body = RequestBody(self.request.headers)
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def language(self) -> Language:
@@ -65,22 +62,21 @@ class ApiHandler(RequestHandler):
 
     async def begin(self) -> None:
         """Before the body: the last chance to refuse it unread."""
-        if JSON_LIMIT < self.unread < UNKNOWN:
+        if (self.body.length or 0) > JSON_LIMIT:
             self._too_large()
 
     async def receive(self, chunk: bytes) -> None:
-        if len(self._body) + len(chunk) > JSON_LIMIT:
+        if len(self._received) + len(chunk) > JSON_LIMIT:
             self._too_large()
-        self._body += chunk
+        self._received += chunk
 
     def abandon(self) -> None:
-        """The request ended without its method having run: let go of everything. May be called twice."""
+        """The request is over: release what it holds. Not called while `receive` runs; may be called twice."""
 
     def read_json(self, kind: type[T]) -> T:
-        """The body, which has ended, as a `kind`; raises a 400 or 422 that says what is wrong."""
-        self.unread = 0
+        """The whole body as a `kind`; raises a 400 or 422 that says what is wrong."""
         try:
-            raw = msgspec.json.decode(self._body)
+            raw = msgspec.json.decode(self._received)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Problem(400, "not_json", reason=error) from error
         try:
@@ -89,7 +85,7 @@ class ApiHandler(RequestHandler):
             raise Invalid([_mistake(str(error), kind)]) from error
 
     def answer(self, status: int, body: Any) -> None:
-        """End the request with `body` as JSON; before the method, also the last that is read of it."""
+        """End the request with `body` as JSON. Called before the method, it replaces the method."""
         self.set_status(status)
         self._end(msgspec.json.encode(body), "application/json")
 
@@ -97,11 +93,13 @@ class ApiHandler(RequestHandler):
 
     async def prepare(self) -> None:
         self.in_flight.begin(self)
-        if self.unread:
-            self._deadline_from_now(STALL)
+        self._restart_timer()
+        # Tornado calls the method when the last byte is here.
+        name = (self.request.method or "").lower()
+        setattr(self, name, partial(self._run, getattr(self, name)))
         try:
-            # Tornado's own limit would answer without a body; ours is watched in begin() and receive().
-            self.request.connection.set_max_body_size(UNKNOWN)  # type: ignore[union-attr]
+            # Tornado's own limit would answer without a body; begin() and receive() watch this server's.
+            self.request.connection.set_max_body_size(UNLIMITED)  # type: ignore[union-attr]
             self._allow_origin()
             if not self.public and self.request.method != "OPTIONS":
                 self.caller = self._authenticated()
@@ -110,28 +108,38 @@ class ApiHandler(RequestHandler):
             self._refuse(error)
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
-        self._receiving_body = True
-        self.unread -= len(chunk)
-        if self._ended_early:
+        if self.body.piece(len(chunk)) is not Action.TAKE:
             return None
-        self._deadline_from_now(STALL) if self.unread > 0 else self._stop_watchdog()
-        return self._receive(chunk)
+        self._restart_timer()
+        return self._take(chunk)
 
-    async def _receive(self, chunk: bytes) -> None:
+    async def _take(self, chunk: bytes) -> None:
+        refusal: Exception | None = None
         try:
             await self.receive(chunk)
         except Exception as error:
-            self._refuse(error)
+            refusal = error
+        finally:
+            self._do(self.body.on(Event.TAKEN))
+        if refusal is not None:
+            self._refuse(refusal)
+
+    def _run(self, method: Callable[..., Awaitable[None] | None], *args: str) -> Awaitable[None] | None:
+        if self.body.ended() is not Action.RUN:
+            return None  # refused: Tornado ends the answer
+        self._restart_timer()
+        return method(*args)
 
     def on_connection_close(self) -> None:
-        self.in_flight.end(self)
-        self._stop_watchdog()
-        self.abandon()
+        self._over()
 
     def on_finish(self) -> None:
+        self._over()
+
+    def _over(self) -> None:
         self.in_flight.end(self)
-        self._stop_watchdog()
-        self.abandon()
+        self._do(self.body.on(Event.CLOSED))
+        self._restart_timer()
 
     def options(self, *_: str) -> None:
         self.set_status(204)
@@ -170,7 +178,7 @@ class ApiHandler(RequestHandler):
     def _problem(self, error: BaseException | None, status: int) -> Problem:
         match error:
             case HTTPError(status_code=405):
-                allowed = [m for m in self.SUPPORTED_METHODS if m.lower() in vars(type(self))]
+                allowed = allowed_methods(self)
                 return Problem(405, "method_not_allowed", headers={"Allow": ", ".join(allowed)}, methods=allowed)
             case HTTPError():
                 return Problem(status, "unreadable")
@@ -191,47 +199,39 @@ class ApiHandler(RequestHandler):
         self.set_header("Content-Type", content_type)
         self.set_header("Content-Length", len(body))
         self.write(body)
-        expects = self.request.headers.get("Expect", "").lower() == "100-continue"
-        if self.unread <= 0 or (expects and not self._receiving_body):
-            self.finish()  # nothing more is on its way
-            return
-        self._ended_early = True
-        self.abandon()
-        method = (self.request.method or "").lower()
-        setattr(self, method, lambda *_: None)  # when the body has ended, nothing is left to do
-        if self.unread > JSON_LIMIT:
-            self.set_header("Connection", "close")
-        self.flush()
-        self._deadline_from_now(LINGER)
+        self._do(self.body.answered())
 
-    def _deadline_from_now(self, seconds: float) -> None:
-        self._stop_watchdog()
-        self._watchdog = IOLoop.current().call_later(seconds, self._give_up)
+    def _do(self, action: Action) -> None:
+        match action:
+            case Action.FINISH:
+                self.finish()
+            case Action.LINGER:
+                if self.body.left > JSON_LIMIT:
+                    self.set_header("Connection", "close")
+                self.flush()
+                self.abandon()
+                self._restart_timer()
+            case Action.HANG_UP:
+                app_log.info("request %s: the sender has been silent for %d s", self.request_id, STALL)
+                if self.request.connection is not None:
+                    self.request.connection.stream.close()  # type: ignore[attr-defined]
+            case Action.ABANDON:
+                self.abandon()
 
-    def _stop_watchdog(self) -> None:
-        if self._watchdog is not None:
-            IOLoop.current().remove_timeout(self._watchdog)
-            self._watchdog = None
+    def _restart_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if (seconds := self.body.patience) is not None:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._on_silence)
 
-    def _give_up(self) -> None:
-        self._watchdog = None
-        if self._ended_early and not self._finished:
-            self.finish()  # closes the connection, since the body has not all been read
-        elif self.request.connection is not None:
-            app_log.info("request %s: the sender has been silent for %d s", self.request_id, STALL)
-            self.request.connection.stream.close()  # type: ignore[attr-defined]
+    def _on_silence(self) -> None:
+        self._timer = None
+        self._do(self.body.on(Event.SILENT))
 
     @staticmethod
     def _too_large() -> NoReturn:
         raise Problem(413, "body_too_large", most=JSON_LIMIT)
-
-
-def _body_length(headers: HTTPHeaders) -> int:
-    """Bytes of body to come; `UNKNOWN` for a chunked one."""
-    if "Transfer-Encoding" in headers:
-        return UNKNOWN
-    length = headers.get("Content-Length", "0")
-    return int(length) if length.isdecimal() else 0
 
 
 _WRONG_TYPE = re.compile(r"Expected `(.*)`, got `(.*)`")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
 from config import Images
-from handlers.base import JSON_LIMIT, UNKNOWN, ApiHandler
+from handlers.base import JSON_LIMIT, ApiHandler
 from handlers.limits import RateLimits
 from handlers.problems import FieldError, Invalid, Problem
 from handlers.requests import KEY_LENGTH
@@ -185,8 +185,6 @@ class UploadHandler(ApiHandler):
         self.allowed = allowed
         self.limits = limits
         self.upload: Upload | None = None
-        self._receiving = False
-        self._abandoned = False
 
     def idempotency_key(self) -> str | None:
         key = self.request.headers.get("Idempotency-Key")
@@ -198,7 +196,7 @@ class UploadHandler(ApiHandler):
         return self.request.headers.get("Content-Type", "").lower().startswith("multipart/")
 
     def open_upload(self, room: int) -> None:
-        length = 0 if self.unread == UNKNOWN else self.unread
+        length = self.body.length or 0  # a chunked body does not say; receive() counts it
         most = most_bytes(self.allowed)
         if length > most:
             raise Problem(413, "upload_too_large", most=most)
@@ -214,19 +212,12 @@ class UploadHandler(ApiHandler):
     async def receive(self, chunk: bytes) -> None:
         if self.upload is None:
             await super().receive(chunk)
-            return
-        self._receiving = True
-        try:
+        else:
             await self.upload.receive(chunk)
-        finally:
-            self._receiving = False
-            if self._abandoned:
-                self.upload.discard()
 
     def abandon(self) -> None:
-        """Not while a thread writes: `receive` sees to it then. Once the method runs, the upload is the method's."""
-        self._abandoned = True
-        if self.upload is not None and not self._receiving:
+        """Once the method runs, the upload belongs to `uploaded`."""
+        if self.upload is not None:
             self.upload.discard()
 
     @asynccontextmanager
@@ -234,7 +225,6 @@ class UploadHandler(ApiHandler):
         """The whole upload, durable; its images go when the block is left without `keep`."""
         assert self.upload is not None
         upload, self.upload = self.upload, None
-        self.unread = 0
         try:
             upload.finish()
             # A slow upload may outlive its token, but not its account or session. Only memory is asked.

@@ -38,6 +38,7 @@ PURE = [
     "handlers/schemas.py",
     "handlers/contracts.py",
     "handlers/typescript.py",
+    "handlers/body.py",
     "handlers/forms.py",
     "handlers/language.py",
     "handlers/problems.py",
@@ -57,7 +58,6 @@ MACHINERY = {"motor", "pymongo", "bson", "tornado", "aiofiles", "oss2", "PIL"}
 JOURNEYS = {
     "server.py": "test_stop.py",  # starts, serves, drains
     "handlers/routes.py": "test_dreams.py",  # a row that is missing or wrong fails every journey
-    "handlers/base.py": "test_bad_input.py",  # every error's one way out
     "handlers/upload.py": "test_uploads.py",  # parts while they stream, limits, cut connections
     "handlers/media.py": "test_media.py",  # signed addresses, ranges, caching
     "handlers/health.py": "test_stop.py",  # ready, and not ready any more
