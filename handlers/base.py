@@ -20,7 +20,7 @@ from handlers.body import STALL, Action, Event, RequestBody
 from handlers.cors import Cors
 from handlers.inflight import InFlight
 from handlers.language import Language, preferred_language
-from handlers.methods import allowed_methods
+from handlers.plain import allowed_methods
 from handlers.problems import CHALLENGE, FieldError, Invalid, Problem, from_error
 from handlers.tokens import Caller, InvalidToken, Tokens
 from storage.errors import Error
@@ -50,7 +50,7 @@ class ApiHandler(RequestHandler):
         self.request_id = secrets.token_hex(4)
         self.log_about = ""  # joins the request's line in the log to those of its images
         self._received = bytearray()
-        self.body = RequestBody(self.request.headers)
+        self.incoming = RequestBody(self.request.headers)
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -62,7 +62,7 @@ class ApiHandler(RequestHandler):
 
     async def begin(self) -> None:
         """Before the body: the last chance to refuse it unread."""
-        if (self.body.length or 0) > JSON_LIMIT:
+        if (self.incoming.length or 0) > JSON_LIMIT:
             self._too_large()
 
     async def receive(self, chunk: bytes) -> None:
@@ -108,7 +108,7 @@ class ApiHandler(RequestHandler):
             self._refuse(error)
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
-        if self.body.piece(len(chunk)) is not Action.TAKE:
+        if self.incoming.piece(len(chunk)) is not Action.TAKE:
             return None
         self._restart_timer()
         return self._take(chunk)
@@ -120,12 +120,12 @@ class ApiHandler(RequestHandler):
         except Exception as error:
             refusal = error
         finally:
-            self._do(self.body.on(Event.TAKEN))
+            self._do(self.incoming.on(Event.TAKEN))
         if refusal is not None:
             self._refuse(refusal)
 
     def _run(self, method: Callable[..., Awaitable[None] | None], *args: str) -> Awaitable[None] | None:
-        if self.body.ended() is not Action.RUN:
+        if self.incoming.ended() is not Action.RUN:
             return None  # refused: Tornado ends the answer
         self._restart_timer()
         return method(*args)
@@ -138,7 +138,7 @@ class ApiHandler(RequestHandler):
 
     def _over(self) -> None:
         self.in_flight.end(self)
-        self._do(self.body.on(Event.CLOSED))
+        self._do(self.incoming.on(Event.CLOSED))
         self._restart_timer()
 
     def options(self, *_: str) -> None:
@@ -199,14 +199,14 @@ class ApiHandler(RequestHandler):
         self.set_header("Content-Type", content_type)
         self.set_header("Content-Length", len(body))
         self.write(body)
-        self._do(self.body.answered())
+        self._do(self.incoming.answered())
 
     def _do(self, action: Action) -> None:
         match action:
             case Action.FINISH:
                 self.finish()
             case Action.LINGER:
-                if self.body.left > JSON_LIMIT:
+                if self.incoming.left > JSON_LIMIT:
                     self.set_header("Connection", "close")
                 self.flush()
                 self.abandon()
@@ -222,12 +222,12 @@ class ApiHandler(RequestHandler):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if (seconds := self.body.patience) is not None:
+        if (seconds := self.incoming.patience) is not None:
             self._timer = asyncio.get_running_loop().call_later(seconds, self._on_silence)
 
     def _on_silence(self) -> None:
         self._timer = None
-        self._do(self.body.on(Event.SILENT))
+        self._do(self.incoming.on(Event.SILENT))
 
     @staticmethod
     def _too_large() -> NoReturn:

@@ -1,15 +1,17 @@
-"""Is the server alive, and can it take work.
+"""Whether the server is alive, and whether it can take work.
 
 It must not know how the parts do their work, only how each is asked.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import msgspec
 from tornado.web import RequestHandler
 
 from handlers.bodies import HealthBody, ReadyBody
+from handlers.plain import refuse
 
 Check = Callable[[], Awaitable[bool]]
 
@@ -26,6 +28,10 @@ class HealthHandler(RequestHandler):
     def set_default_headers(self) -> None:
         self.clear_header("Server")
         self.set_header("Cache-Control", "no-store")
+
+    def write_error(self, status_code: int, **_: Any) -> None:
+        refuse(self, status_code)
+        self.finish()
 
     async def get(self) -> None:
         self._answer(HealthBody())

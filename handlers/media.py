@@ -1,22 +1,25 @@
-"""The pictures of the local storage, at their signed addresses.
+"""The pictures of the local storage, at their signed URLs.
 
-It must not know whose they are: who has the address may see the picture until the address ends.
+It must not know whose they are: everybody who has the URL may see the picture until the URL expires.
 """
 
 import hashlib
 import re
+from typing import Any
 
 from tornado.web import RequestHandler
 
+from handlers.plain import refuse
+from handlers.problems import from_error
 from storage.errors import NotFound
 from storage.local import LocalFiles
 
 TYPES = {"jpg": "image/jpeg", "webp": "image/webp", "avif": "image/avif", "png": "image/png", "gif": "image/gif"}
-RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
 class MediaHandler(RequestHandler):
-    """`/media/{key}?e={ends}&s={signature}`. What lies under a key never changes."""
+    """`/media/{key}?e={expires}&s={signature}`. What lies under a key never changes."""
 
     def initialize(self, *, files: LocalFiles) -> None:
         self.files = files
@@ -29,33 +32,32 @@ class MediaHandler(RequestHandler):
         self.set_header("Content-Security-Policy", "default-src 'none'; sandbox")
         self.set_header("Cross-Origin-Resource-Policy", "cross-origin")
         self.set_header("Access-Control-Allow-Origin", "*")  # the signature is the permission
-        self.set_header("Content-Type", "text/plain; charset=utf-8")
 
     async def get(self, key: str) -> None:
         extension = key.rpartition(".")[2]
-        allowed = self.files.allows(key, self.get_query_argument("e", ""), self.get_query_argument("s", ""))
-        if extension not in TYPES or not allowed:
-            return self._end(404 if extension not in TYPES else 403)
+        if extension not in TYPES:
+            return refuse(self, 404, "no_picture")
+        if not self.files.allows(key, self.get_query_argument("e", ""), self.get_query_argument("s", "")):
+            return refuse(self, 403, "url_expired")
         try:
             size = await self.files.size(key)
         except NotFound:
-            return self._end(404)
+            return refuse(self, 404, "no_picture")
         etag = f'"{hashlib.sha256(key.encode()).hexdigest()[:32]}"'
+        part = self._part(size, etag)
+        if part == (0, 0):
+            refuse(self, 416, "no_such_range")
+            self.set_header("Content-Range", f"bytes */{size}")
+            return None
         self.set_header("ETag", etag)
         self.set_header("Cache-Control", "private, max-age=31536000, immutable")
         self.set_header("Accept-Ranges", "bytes")
         if etag in self.request.headers.get("If-None-Match", ""):
-            return self._end(304)
-        start, length = 0, size
-        if self.request.headers.get("If-Range", etag) == etag and (wanted := self.request.headers.get("Range")):
-            part = _part(wanted, size)
-            if part == (0, 0):
-                self.set_header("Content-Range", f"bytes */{size}")
-                return self._end(416)
-            if part is not None:
-                start, length = part
-                self.set_status(206)
-                self.set_header("Content-Range", f"bytes {start}-{start + length - 1}/{size}")
+            return self.set_status(304)
+        start, length = part or (0, size)
+        if part is not None:
+            self.set_status(206)
+            self.set_header("Content-Range", f"bytes {start}-{start + length - 1}/{size}")
         self.set_header("Content-Type", TYPES[extension])
         self.set_header("Content-Disposition", "inline")
         self.set_header("Content-Length", length)
@@ -63,29 +65,35 @@ class MediaHandler(RequestHandler):
             async for piece in self.files.read(key, start, length):
                 self.write(piece)
                 await self.flush()
+        return None
 
     head = get
 
-    def _end(self, status: int) -> None:
-        self.set_status(status)
-        if status >= 400:
-            self.set_header("Cache-Control", "no-store")
-            self.write({403: "This address has run out or was changed.\n"}.get(status, "There is no such picture.\n"))
-
-    def write_error(self, status_code: int, **_: object) -> None:
-        self._end(status_code)
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        refuse(self, from_error(error, "").status if status_code == 500 else status_code)
         self.finish()
 
+    def _part(self, size: int, etag: str) -> tuple[int, int] | None:
+        wanted = self.request.headers.get("Range")
+        if wanted is None or self.request.headers.get("If-Range", etag) != etag:
+            return None
+        return byte_range(wanted, size)
 
-def _part(wanted: str, size: int) -> tuple[int, int] | None:
-    """Start and length of a `Range`; (0, 0) when it cannot be given, None when it is to be ignored (RFC 9110, 14.2)."""
+
+def byte_range(wanted: str, size: int) -> tuple[int, int] | None:
+    """Start and length of the header `Range` in `size` bytes (RFC 9110, 14.2).
+
+    (0, 0) where nothing of the range is there. None for a header that does not count: it asks for several parts, or
+    cannot be read.
+    """
     match = RANGE.fullmatch(wanted)
     if match is None or not (match[1] or match[2]):
         return None
     if not match[1]:
         length = min(int(match[2]), size)
         return (size - length, length) if length else (0, 0)
-    start, end = int(match[1]), min(int(match[2] or size - 1), size - 1)
-    if match[2] and int(match[2]) < start:
+    start, end = int(match[1]), int(match[2] or size - 1)
+    if match[2] and end < start:
         return None
-    return (start, end - start + 1) if start < size else (0, 0)
+    return (start, min(end, size - 1) - start + 1) if start < size else (0, 0)

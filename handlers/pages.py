@@ -10,12 +10,13 @@ import mimetypes
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from tornado.web import RequestHandler
+
+from handlers.plain import refuse
 
 Json = dict[str, Any]
 
@@ -121,9 +122,8 @@ class CachedHandler(RequestHandler):
             self.write(body)
 
     def write_error(self, status_code: int, **_: Any) -> None:
-        if status_code == 405:
-            self.set_header("Allow", "GET, HEAD")
-        self.finish(f"{HTTPStatus(status_code).phrase}.\n")
+        refuse(self, status_code)
+        self.finish()
 
 
 class ContractHandler(CachedHandler):
@@ -162,9 +162,7 @@ class PageHandler(CachedHandler):
         name = AT_THE_TOP.get(path) or (rest if immutable else path.removeprefix("web/"))
         page = self.web.pages.get(name)
         if page is None:
-            self.set_status(404)
-            self.set_header("Cache-Control", "no-store")
-            self.write("There is nothing at this URL.\n")
+            refuse(self, 404, "nothing_here")
             return
         self.send(page, immutable=immutable)
 

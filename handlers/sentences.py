@@ -28,6 +28,9 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "This account may have at most {most} connections at a time. Try again later.",
         "一个账户同时最多有 {most} 个连接，请稍后再试。",
     ),
+    "no_picture": ("There is no such picture.", "没有这张图片。"),
+    "url_expired": ("This URL has expired or was changed.", "这个网址已过期，或被改动过。"),
+    "no_such_range": ("The picture does not have these bytes.", "图片没有这个范围的字节。"),
     # ---- accounts
     "no_access_token": (
         "This call needs the header `Authorization: Bearer <access token>`.",
@@ -206,6 +209,7 @@ TITLES = {
     409: "冲突",
     413: "内容过大",
     415: "不支持的格式",
+    416: "范围无效",
     422: "内容有误",
     429: "请求过多",
     500: "服务器内部错误",

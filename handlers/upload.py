@@ -196,7 +196,7 @@ class UploadHandler(ApiHandler):
         return self.request.headers.get("Content-Type", "").lower().startswith("multipart/")
 
     def open_upload(self, room: int) -> None:
-        length = self.body.length or 0  # a chunked body does not say; receive() counts it
+        length = self.incoming.length or 0  # a chunked body does not say; receive() counts it
         most = most_bytes(self.allowed)
         if length > most:
             raise Problem(413, "upload_too_large", most=most)

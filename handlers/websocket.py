@@ -23,6 +23,7 @@ from handlers.cors import Cors
 from handlers.frames import Frames
 from handlers.language import preferred_language
 from handlers.listening import RETRY_AFTER, check_id
+from handlers.plain import refuse
 from handlers.subscribers import RESTARTING, Mailbox, OutboundMessage, Subscribers
 from handlers.tokens import Tokens
 from storage.dreams import Dreams
@@ -111,6 +112,10 @@ class DreamSocket(WebSocketHandler):
 
     def on_close(self) -> None:
         self._leave()
+
+    def write_error(self, status_code: int, **_: Any) -> None:
+        refuse(self, status_code)
+        self.finish()
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         if not isinstance(value, asyncio.CancelledError):

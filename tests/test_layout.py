@@ -59,8 +59,6 @@ JOURNEYS = {
     "server.py": "test_stop.py",  # starts, serves, drains
     "handlers/routes.py": "test_dreams.py",  # a row that is missing or wrong fails every journey
     "handlers/upload.py": "test_uploads.py",  # parts while they stream, limits, cut connections
-    "handlers/media.py": "test_media.py",  # signed addresses, ranges, caching
-    "handlers/health.py": "test_stop.py",  # ready, and not ready any more
     "processing/janitor.py": "test_uploads.py",  # nothing is left behind
     "processing/checks.py": "test_commands.py",  # each part tried, and each failure named
     "processing/mover.py": "test_commands.py",  # beside a running server, killed and gone on

@@ -182,7 +182,7 @@ async def test_files_are_asked_for_as_browsers_and_proxies_do(data: Path, mongod
             assert "html" not in answer.headers["Content-Type"]
         for path in ["/", "/web/app.js"]:
             wrong = await api.call("POST", path, b"")
-            assert (wrong.code, wrong.body) == (405, b"Method Not Allowed.\n")
+            assert (wrong.code, wrong.body) == (405, b"Methods that are allowed here: GET, HEAD.\n")
             assert wrong.headers["Allow"] == "GET, HEAD"
 
 

@@ -23,6 +23,7 @@ NAMED_BY = {
     "_over": 0,
     "Problem": 1,
     "FieldError": 1,
+    "refuse": 2,
 }
 NO_VALUES = {"headers", "code"}
 OF_LIMITS = {"most", "minutes", "seconds"}  # `_over` gives these to each
