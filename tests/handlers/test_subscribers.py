@@ -65,6 +65,11 @@ def everything(mailbox: Mailbox) -> list[tuple[str, int]]:
     return found
 
 
+def decoded_all(mailbox: Mailbox) -> list[Any]:
+    """Every queued message, which this takes."""
+    return [decoded(message) for message in mailbox.take(1000)]
+
+
 class World:
     """A registry that records each request for URLs, or fails with `error`, and mailboxes that count notifications."""
 
@@ -197,7 +202,46 @@ def test_slow_newcomer_still_gets_the_state_next(world: World) -> None:
     ]
 
 
-# ---- what waits
+@pytest.mark.parametrize("read", [2, 3])
+def test_queued_updates_that_the_state_contains_are_dropped(world: World, read: int) -> None:
+    """Updates of the dream and of its images, with an older or the same revision; those of other dreams stay."""
+    mailbox = world.listener(dream(1, BUSY), dream(1, BUSY, id="d2"))
+    world.subscribers.publish(dream(2, image(1)), image(1))
+    world.subscribers.publish(dream(2, id="d2"), None)
+    world.subscribers.add("d1", mailbox)
+    world.subscribers.show(dream(read, image(1)), mailbox)
+    assert [(each["type"], each["dream_id"]) for each in decoded_all(mailbox)] == [
+        ("image_update", "d2"),
+        ("image_update", "d1"),
+    ]
+
+
+def test_an_older_state_brings_no_older_updates(world: World) -> None:
+    """A database read can be older than an update that arrived before it: revisions still never go back."""
+    mailbox = world.listener(dream(5, BUSY))
+    world.subscribers.add("d1", mailbox)
+    world.subscribers.show(dream(3, BUSY), mailbox)
+    everything(mailbox)
+    world.subscribers.publish(dream(4, BUSY), None)
+    assert everything(mailbox) == []
+    world.subscribers.publish(dream(6, BUSY), None)
+    assert everything(mailbox) == [("image_update", 6)]
+
+
+def test_held_updates_are_delivered_once(world: World) -> None:
+    """After the state they arrive at once, and a second state does not repeat them."""
+    mailbox = world.mailbox()
+    world.subscribers.add("d1", mailbox)
+    world.subscribers.publish(dream(2, BUSY), None)
+    world.subscribers.show(dream(1, BUSY), mailbox)
+    world.subscribers.publish(dream(3, BUSY), None)
+    assert everything(mailbox) == [("image_update", 1), ("image_update", 3)]
+    world.subscribers.add("d1", mailbox)
+    world.subscribers.show(dream(1, BUSY), mailbox)
+    assert everything(mailbox) == [("image_update", 1)]
+
+
+# ---- the queue
 
 
 def test_newest_of_each_image_and_of_the_dream_waits(world: World) -> None:
@@ -246,6 +290,35 @@ def test_arrival_is_announced(world: World) -> None:
     world.subscribers.publish(dream(6, BUSY), None)
     assert world.calls == before + 1
     assert len(mailbox) == 1
+
+
+def test_every_way_into_a_mailbox_notifies(world: World) -> None:
+    """The connection learns of a reply, of a state and of the end; only a held update waits silently."""
+    mailbox = world.mailbox()
+    counted = [world.calls]
+    mailbox.send(PongMessage(msgspec.Raw(b"1")))
+    counted.append(world.calls)
+    world.subscribers.add("d1", mailbox)
+    world.subscribers.publish(dream(2, BUSY), None)
+    counted.append(world.calls)
+    world.subscribers.show(dream(1, BUSY), mailbox)
+    counted.append(world.calls)
+    mailbox.end("restarting")
+    counted.append(world.calls)
+    assert counted == [0, 1, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("limit", "taken_at_once"), [(1, 1), (2, 2), (3, 3), (4, 3)])
+def test_the_oldest_messages_are_taken_first(world: World, limit: int, taken_at_once: int) -> None:
+    """At most so many as the connection asks for; the rest waits for the next call."""
+    mailbox = world.mailbox()
+    for number in range(3):
+        mailbox.send(PongMessage(msgspec.Raw(b"%d" % number)))
+    first = [decoded(message)["timestamp"] for message in mailbox.take(limit)]
+    assert first == list(range(taken_at_once))
+    assert len(mailbox) == 3 - taken_at_once
+    assert [each["timestamp"] for each in decoded_all(mailbox)] == list(range(taken_at_once, 3))
+    assert mailbox.take(limit) == []
 
 
 # ---- publishing
@@ -339,6 +412,38 @@ def test_discarded_mailbox_leaves_every_dream(world: World) -> None:
     assert everything(other) == [("image_update", 3)]
 
 
+def test_nothing_is_left_of_a_connection_that_leaves(world: World) -> None:
+    """Neither its subscriptions nor its place in its account, so that the registry does not grow for ever."""
+    mailbox = world.listener(dream(1), dream(1, id="d2"))
+    world.subscribers.join(mailbox)
+    world.subscribers.discard(mailbox)
+    assert len(world.subscribers) == 0
+    assert (world.subscribers._dreams, world.subscribers._users) == ({}, {})
+
+
+def test_a_removed_dream_can_be_added_again(world: World) -> None:
+    """Even while its state was being read: nothing of the first time is left."""
+    mailbox = world.mailbox()
+    world.subscribers.add("d1", mailbox)
+    world.subscribers.publish(dream(5, BUSY), None)
+    world.subscribers.remove("d1", mailbox)
+    assert mailbox.dreams() == []
+    mailbox.deliver_state(OutboundMessage(b'{"type":"image_update"}', "d1", 4), None)
+    assert everything(mailbox) == [("image_update", 0)]
+
+
+def test_an_ended_mailbox_is_empty(world: World) -> None:
+    """Neither queued nor held messages are sent after the end."""
+    mailbox = world.listener(dream(1, BUSY))
+    world.subscribers.publish(dream(2, BUSY), None)
+    world.subscribers.add("d1", mailbox)
+    world.subscribers.publish(dream(3, BUSY), None)
+    mailbox.end("restarting")
+    assert (len(mailbox), mailbox.ended) == (0, "restarting")
+    world.subscribers.show(dream(1, BUSY), mailbox)
+    assert everything(mailbox) == [("image_update", 1)]
+
+
 # ---- accounts
 
 
@@ -359,6 +464,7 @@ def test_connections_of_an_account_are_limited() -> None:
 def test_no_limit_is_no_limit(world: World) -> None:
     """0 turns the limits off."""
     assert all(world.subscribers.join(world.mailbox()) for _ in range(100))
+    assert len(world.subscribers) == 100
     assert not any(world.subscribers.take_message("ann") for _ in range(100))
 
 
