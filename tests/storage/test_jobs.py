@@ -448,6 +448,33 @@ async def test_what_is_handed_back_keeps_the_tries_it_had_used(dreams: Dreams, j
     assert (back.image.attempt, back.image.tries_left) == (2, 2)
 
 
+@pytest.mark.gen_test
+@pytest.mark.parametrize("end", ["released", "tried again", "failed"])
+async def test_files_of_a_try_that_ended_while_storing_become_pending_deletions(
+    dreams: Dreams, jobs: Jobs, database: Database, end: str
+) -> None:
+    """In the same update: the image names no files any more, the dream's `trash` does, and the janitor is woken."""
+    dream = await made(dreams)
+    named = await stored(jobs, await claimed(jobs))
+    ends = {"released": lambda: jobs.release(named), "tried again": lambda: jobs.fail(named, "crashed")}
+    done = await ends.get(end, lambda: jobs.fail(named, "corrupt"))()
+    assert done is not None
+    assert (done.image.keys, done.image.folder, done.image.recipe, done.dream.sweep) == ([], None, None, True)
+    found = await document(database, dream)
+    [entry] = found["trash"]
+    assert (entry["folder"], entry["original"], entry["staged"]) == (named.image.folder, named.image.original, None)
+    assert set(entry["variants"]) == set(named.image.variants)
+
+
+@pytest.mark.gen_test
+async def test_a_try_that_ended_while_rendering_leaves_nothing_to_remove(dreams: Dreams, jobs: Jobs) -> None:
+    """It has named no files yet."""
+    await made(dreams)
+    done = await jobs.release(await claimed(jobs))
+    assert done is not None
+    assert not done.dream.sweep
+
+
 # ---- retry
 
 
