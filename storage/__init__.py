@@ -1,1 +1,1 @@
-"""What survives a restart: dreams, users, files. It must not know HTTP, nor who processes an image."""
+"""What survives a restart: dreams, users, files. It must not know HTTP, or how an image is processed."""

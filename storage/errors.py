@@ -6,7 +6,7 @@ Error
 ├── NoSpace       the disk is full
 ├── Incompatible  another version of Dreamlog must open the data first
 └── Unavailable   the database or the file storage does not answer; trying again later can help
-    └── Refused   it answers, and refuses us: trying again helps once somebody has changed a setting
+    └── Refused   it answers, and refuses this server: another try helps once a setting has changed
 
 It must not know HTTP: `handlers/problems.py` turns these into answers.
 """
@@ -57,6 +57,6 @@ class Unavailable(Error):
 
 
 class Refused(Unavailable):
-    """The file storage does not accept who we are, or what we ask for."""
+    """The file storage refuses the server's credentials or its request."""
 
     code = "storage_refuses"

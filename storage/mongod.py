@@ -1,6 +1,6 @@
 """The embedded MongoDB: finds a `mongod`, runs it as our child on a private Unix socket, and restarts it if it dies.
 
-It must not know what the database holds, nor who uses it: `uri` is all that others get.
+It must not know what the database holds, or who uses it: others get its `uri` only.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ SMALL = (  # measured: 9 MB of disk instead of 315, 90 MB of memory instead of 1
     "--wiredTigerCacheSizeGB=0.25",
     "--oplogSize=64",
     # Room for 33 000 sessions, 1.2 KB each, would be made at the start. An operation has one, seldom two, and without
-    # a free one mongod aborts; so connections are limited too. We have 32, and a few more beside them.
+    # a free one mongod aborts; so connections are limited too. The server has 32, and the driver a few more.
     "--wiredTigerEngineConfigString=log=(file_max=8MB,prealloc=false),session_max=1000",
     "--maxConns=300",
     "--setParameter=diagnosticDataCollectionEnabled=false",
@@ -47,7 +47,7 @@ RECOVERY_TIMEOUT = 600  # s until it listens: it may have much to recover, and i
 ELECTION_TIMEOUT = 60  # s from listening to a writable primary; measured: 0.1
 STOP_TIMEOUT = 10  # s; measured: 1. A kill instead of it costs a recovery at the next start, no data
 FIRST_PAUSE, LAST_PAUSE = 0.1, 5.0  # s between restarts
-STEADY = 60  # s; who lived longer than this is restarted with the first pause again
+STEADY = 60  # s; a mongod that ran for longer is restarted with the first pause again
 LOG_INTERVAL = 60  # s between looks at the size of its log
 LOG_LIMIT = 8_000_000  # bytes; measured: a start writes 40 000, then a few lines for each connection
 
@@ -96,7 +96,8 @@ def find_mongod() -> Path:
 class Mongod:
     """A `mongod` of our own, for as long as it is entered: the writable primary of a replica set of one.
 
-    `folder` holds its data, log and socket, and is made 0700: who can't enter it can't connect. `uri` never changes.
+    `folder` holds its data, log and socket, and is made 0700: a user who cannot enter it cannot connect.
+    `uri` never changes.
     Enter it in the main thread: Linux kills the child when the *thread* that started it ends.
     Entering raises MongodMissing and MongodFailed; after that a death is repaired, not raised.
     """
@@ -118,7 +119,7 @@ class Mongod:
 
     @property
     def pid(self) -> int | None:
-        """Of the running child; None while there is none."""
+        """The running child's process id; None while there is none."""
         return self._process.pid if self._process and self._process.returncode is None else None
 
     async def __aenter__(self) -> Self:
@@ -176,7 +177,7 @@ class Mongod:
             raise MongodFailed(f"No socket can be called {self._socket}: set TMPDIR to a short and plain path.")
         with suppress(FileExistsError):
             room.mkdir(mode=0o700)
-        # The temporary folder is everyone's: who put a link or a folder of theirs here could pose as our database.
+        # Every user may write to the temporary folder: a link or folder of another user could pose as our database.
         found = room.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
             raise MongodFailed(f"{room} is no folder that this user alone may enter: remove it.")

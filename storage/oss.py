@@ -1,4 +1,4 @@
-"""Files on Aliyun OSS, at addresses that OSS or a CDN serves.
+"""Files on Aliyun OSS, at URLs that OSS or a CDN serves.
 
 oss2 is synchronous and tries nothing twice: here its calls run in threads, one session each, and are repeated after
 growing pauses when what went wrong can pass. That is safe, because what lies under a key never changes: a request whose

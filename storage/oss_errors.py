@@ -1,4 +1,4 @@
-"""What errors of oss2 mean: whether trying again can help, and a sentence for who runs the server.
+"""Errors of oss2 as errors of the storage layer: can another try help, and what does the host read?
 
 It must not know what was asked for, and quotes no key, signature or name.
 """
@@ -25,7 +25,7 @@ REFUSALS = {
 
 
 def is_retryable(error: Exception) -> bool:
-    """Is it worth trying again in a moment?"""
+    """Can another try in a moment help?"""
     match error:
         case ServerError():
             return error.status >= 500 or error.status == 429 or error.code in PASSING
@@ -36,7 +36,7 @@ def is_retryable(error: Exception) -> bool:
 
 
 def to_storage_error(error: Exception, now: float) -> Error:
-    """One of ours, to be raised; `now` (Unix s) is this machine's clock."""
+    """The error of the storage layer to raise. `now` (Unix s) is this machine's clock."""
     match error:
         case ServerError(code="RequestTimeTooSkewed"):
             return Refused(f"The clock of this machine is {_off(error, now)}: set it, best by NTP.")
@@ -65,7 +65,7 @@ def to_storage_error(error: Exception, now: float) -> Error:
 
 
 def _off(error: OssError, now: float) -> str:
-    """How far `now` is from the clock of OSS, as its answer tells."""
+    """How far `now` is from the clock in OSS's answer."""
     try:
         ahead = now - parsedate_to_datetime(error.headers["Date"]).timestamp()
     except (KeyError, ValueError):

@@ -1,4 +1,4 @@
-"""Addresses of OSS objects that carry their own permission: a signature, and when it ends.
+"""Signed URLs of OSS objects: each has its own signature and the time of its end.
 
 Pure: it must not know the network, and the time is a parameter. oss2 signs too, but by the clock of the moment, so that
 each address would be another one; and it takes five times as long, where every dream that is shown carries many.
@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Who signs; `token` is of temporary ones only."""
+    """The credentials of the signer; only temporary ones have a `token`."""
 
     key_id: str
     secret: str
@@ -26,7 +26,7 @@ class Credentials:
 
 
 def window(now: float, life: float) -> tuple[int, int]:
-    """Begin and end (Unix s) of an address given out at `now`: the same for half of `life`, and valid for as long."""
+    """Begin and end (Unix s) of a URL made at `now`; it is the same for half of `life`, and valid for as long."""
     step = max(1, int(life) // 2)
     begin = int(now) // step * step
     return begin, begin + 2 * step
@@ -59,7 +59,7 @@ def _v4_key(secret: str, day: str, region: str) -> bytes:
 
 
 def v1(who: Credentials, *, bucket: str, name: str, end: int) -> str:
-    """The query of a GET of the object, by HMAC-SHA1, for what does not know V4."""
+    """The query of a GET of the object, by HMAC-SHA1, for services without V4."""
     resource = f"/{bucket}/{name}" + (f"?security-token={who.token}" if who.token else "")
     digest = hmac.digest(who.secret.encode(), f"GET\n\n\n{end}\n{resource}".encode(), "sha1")
     query = {

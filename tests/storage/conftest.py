@@ -1,4 +1,4 @@
-"""Dreams and jobs on a database of the test's own, with a clock that the test sets and a record of what was told."""
+"""Dreams and jobs on the test's own database, with a clock that the test sets and a record of what they publish."""
 
 import os
 import resource
@@ -24,7 +24,7 @@ from storage.references import References
 from storage.writes import Writes
 
 Database = AsyncIOMotorDatabase[dict[str, Any]]
-Told = list[tuple[Dream, Image | None]]
+Published = list[tuple[Dream, Image | None]]
 
 ADA, BOB = str(ObjectId()), str(ObjectId())
 DAY = timedelta(days=1)
@@ -53,15 +53,15 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def told() -> Told:
+def published() -> Published:
     """What `changed` was called with, in order."""
     return []
 
 
 @pytest.fixture
-def writes(database: Database, clock: Clock, told: Told) -> Writes:
+def writes(database: Database, clock: Clock, published: Published) -> Writes:
     """One for all, as in the server."""
-    return Writes(database, changed=lambda dream, image: told.append((dream, image)), clock=clock)
+    return Writes(database, changed=lambda dream, image: published.append((dream, image)), clock=clock)
 
 
 @pytest.fixture

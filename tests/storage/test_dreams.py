@@ -16,7 +16,7 @@ from storage.model import Draft, Dream, Image, State, Status
 from storage.mongo import Mongo
 from storage.references import References
 from storage.writes import Writes
-from tests.storage.conftest import ADA, BOB, DAY, Clock, Database, Told, document, profiled, upload, uploads
+from tests.storage.conftest import ADA, BOB, DAY, Clock, Database, Published, document, profiled, upload, uploads
 
 CHINA = timezone(timedelta(hours=8))
 NEWFOUNDLAND = timezone(-timedelta(hours=3, minutes=30))
@@ -56,12 +56,12 @@ async def pages(dreams: Dreams, limit: int, **query: Any) -> list[list[str]]:
 
 
 @pytest.mark.gen_test
-async def test_what_create_returns_is_what_get_reads(dreams: Dreams, told: Told) -> None:
-    """To the millisecond: nobody is told of a dream that is not the one in the database."""
+async def test_what_create_returns_is_what_get_reads(dreams: Dreams, published: Published) -> None:
+    """To the millisecond: what is published is what the database has."""
     made = await dreams.create(ADA, FULL, [upload(7), upload(0)])
     assert made == await dreams.get(ADA, made.id)
     assert repr(made.dreamed_at) == repr((await dreams.get(ADA, made.id)).dreamed_at)
-    assert told == [(made, None)]
+    assert published == [(made, None)]
 
 
 @pytest.mark.gen_test
@@ -99,8 +99,8 @@ async def test_images_of_a_new_dream_are_queued(dreams: Dreams) -> None:
 
 
 @pytest.mark.gen_test
-async def test_what_is_not_there_is_not_found(dreams: Dreams, told: Told) -> None:
-    """By every method, also under an id that is none; and nobody is told."""
+async def test_what_is_not_there_is_not_found(dreams: Dreams, published: Published) -> None:
+    """By every method, also under an id that is none; nothing is published."""
     for dream_id in (NOBODYS, "", "x", "../", "665f0c", "梦" * 8, "\0", f"{NOBODYS}\n", "$" * 24):
         for call in (
             dreams.get(ADA, dream_id),
@@ -111,14 +111,14 @@ async def test_what_is_not_there_is_not_found(dreams: Dreams, told: Told) -> Non
         ):
             with pytest.raises(NotFound, match="There is no such"):
                 await call
-    assert told == []
+    assert published == []
 
 
 @pytest.mark.gen_test
-async def test_owners_never_see_each_others_dreams(dreams: Dreams, told: Told) -> None:
+async def test_owners_never_see_each_others_dreams(dreams: Dreams, published: Published) -> None:
     """Not yours looks like not there, in the same words, and stays as it was."""
     hers = await dreams.create(ADA, FULL, uploads(1), "key")
-    told.clear()
+    published.clear()
     for others, absent in (
         (dreams.get(BOB, hers.id), dreams.get(BOB, NOBODYS)),
         (dreams.update(BOB, hers.id, {"title": "x"}), dreams.update(BOB, NOBODYS, {"title": "x"})),
@@ -136,7 +136,7 @@ async def test_owners_never_see_each_others_dreams(dreams: Dreams, told: Told) -
     assert await dreams.first_result(BOB, None, "key") is None
     await dreams.delete_all(BOB)
     assert await dreams.get(ADA, hers.id) == hers
-    assert told == []
+    assert published == []
 
 
 # ---- find
@@ -352,18 +352,18 @@ async def test_a_page_is_read_by_an_index_in_its_order(dreams: Dreams, database:
     ],
 )
 async def test_a_change_changes_what_it_names(
-    dreams: Dreams, clock: Clock, told: Told, changes: dict[str, Any], shown: dict[str, Any]
+    dreams: Dreams, clock: Clock, published: Published, changes: dict[str, Any], shown: dict[str, Any]
 ) -> None:
-    """The rest stays; the revision grows; who listens is told once of what is there now."""
+    """The rest stays, the revision grows, and the dream is published once as it is now."""
     made = await dreams.create(ADA, FULL, [upload(0)])
-    told.clear()
+    published.clear()
     clock.now += timedelta(minutes=1)
     changed = await dreams.update(ADA, made.id, changes)
     now = clock.now.replace(microsecond=123_000)
     assert changed == replace(made, **shown, revision=2, updated_at=now)
     assert changed.dreamed_at.utcoffset() == shown.get("dreamed_at", made.dreamed_at).utcoffset()
     assert changed == await dreams.get(ADA, made.id)
-    assert told == [(changed, None)]
+    assert published == [(changed, None)]
 
 
 @pytest.mark.gen_test
@@ -396,23 +396,23 @@ async def test_images_are_moved_within_the_new_text(dreams: Dreams) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_move_that_cannot_be_changes_nothing(dreams: Dreams, told: Told) -> None:
+async def test_a_move_that_cannot_be_changes_nothing(dreams: Dreams, published: Published) -> None:
     """An image that is not there, or a place behind the end: neither text nor other images change."""
     made = await dreams.create(ADA, Draft(content="0123"), [upload(1), upload(2)])
-    told.clear()
+    published.clear()
     with pytest.raises(NotFound, match="no image 3 "):
         await dreams.update(ADA, made.id, {"title": "x"}, {1: 0, 3: 0})
     with pytest.raises(Conflict, match="Position 3 lies behind the end of the content, 2 characters"):
         await dreams.update(ADA, made.id, {"content": "01"}, {1: 0, 2: 3})
     assert await dreams.get(ADA, made.id) == made
-    assert told == []
+    assert published == []
 
 
 @pytest.mark.gen_test
-async def test_changes_at_once_are_all_made(dreams: Dreams, told: Told) -> None:
-    """Each of its own field; each raises the revision and is told, in the order in which they were made."""
+async def test_changes_at_once_are_all_made(dreams: Dreams, published: Published) -> None:
+    """Each of another field; each raises the revision, and they are published in order."""
     made = await dreams.create(ADA, Draft(content="0123456789"), [upload(n) for n in range(5)])
-    told.clear()
+    published.clear()
     changes: list[tuple[dict[str, Any], dict[int, int]]] = [
         ({"title": "t"}, {}),
         ({"mood": "m"}, {}),
@@ -426,7 +426,7 @@ async def test_changes_at_once_are_all_made(dreams: Dreams, told: Told) -> None:
     assert (found.title, found.mood, found.lucidity, found.tags) == ("t", "m", 3, ("a",))
     assert (found.content, [image.position for image in found.images]) == ("9876543210", [9] * 5)
     assert found.revision == 1 + len(changes)
-    assert [dream.revision for dream, _ in told] == list(range(2, 2 + len(changes)))
+    assert [dream.revision for dream, _ in published] == list(range(2, 2 + len(changes)))
 
 
 @pytest.mark.gen_test
@@ -464,12 +464,12 @@ async def test_an_image_is_moved_or_found_missing(dreams: Dreams) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_deleted_dream_is_gone_for_its_readers_at_once(dreams: Dreams, told: Told) -> None:
-    """Also for a second deletion; who listens is told that it is gone."""
+async def test_a_deleted_dream_is_gone_for_its_readers_at_once(dreams: Dreams, published: Published) -> None:
+    """Also for a second deletion; one deletion is published."""
     made = await dreams.create(ADA, FULL, uploads(1))
-    told.clear()
+    published.clear()
     await dreams.delete(ADA, made.id)
-    [(gone, image)] = told
+    [(gone, image)] = published
     assert (gone.id, gone.deleted, gone.sweep, gone.revision, image) == (made.id, True, True, 2, None)
     for call in (
         dreams.get(ADA, made.id),
@@ -480,39 +480,39 @@ async def test_a_deleted_dream_is_gone_for_its_readers_at_once(dreams: Dreams, t
     ):
         with pytest.raises(NotFound):
             await call
-    assert len(told) == 1
+    assert len(published) == 1
 
 
 @pytest.mark.gen_test
-async def test_of_many_deletions_at_once_one_is_told(dreams: Dreams, told: Told) -> None:
+async def test_of_many_deletions_at_once_one_is_told(dreams: Dreams, published: Published) -> None:
     """The others find nothing to delete."""
     made = await dreams.create(ADA, FULL, [])
-    told.clear()
+    published.clear()
     results = await asyncio.gather(*(dreams.delete(ADA, made.id) for _ in range(8)), return_exceptions=True)
     assert sorted(map(str, results)) == ["None"] + ["There is no such dream."] * 7
-    assert len(told) == 1
+    assert len(published) == 1
 
 
 @pytest.mark.gen_test
-async def test_delete_all_deletes_each_of_one_owner(dreams: Dreams, told: Told) -> None:
-    """And tells of each; another's stay."""
+async def test_delete_all_deletes_each_of_one_owner(dreams: Dreams, published: Published) -> None:
+    """Each deletion is published; the dreams of other owners stay."""
     hers = {(await dreams.create(ADA, at(day), [])).id for day in (1, 2, 3)}
     await dreams.create(BOB, at(4), [])
-    told.clear()
+    published.clear()
     await asyncio.gather(dreams.delete_all(ADA), dreams.delete_all(ADA))
     assert await titles(dreams) == []
     assert await titles(dreams, BOB) == ["4/12"]
-    assert sorted(dream.id for dream, _ in told) == sorted(hers)
+    assert sorted(dream.id for dream, _ in published) == sorted(hers)
 
 
 # ---- images
 
 
 @pytest.mark.gen_test
-async def test_added_images_are_queued_behind_the_others(dreams: Dreams, clock: Clock, told: Told) -> None:
+async def test_added_images_are_queued_behind_the_others(dreams: Dreams, clock: Clock, published: Published) -> None:
     """With the next numbers; a position behind the end means the end."""
     made = await dreams.create(ADA, Draft(content="海😴"), [upload(1)])
-    told.clear()
+    published.clear()
     clock.now += timedelta(minutes=1)
     sent = [upload(2), upload(100)]
     found = await dreams.add_images(ADA, made.id, sent, most=3)
@@ -520,12 +520,12 @@ async def test_added_images_are_queued_behind_the_others(dreams: Dreams, clock: 
     assert [image.staged for image in found.images[1:]] == [one.staged for one in sent]
     assert (found.revision, found.updated_at) == (2, clock.now.replace(microsecond=123_000))
     assert found == await dreams.get(ADA, made.id)
-    assert told == [(found, None)]
+    assert published == [(found, None)]
 
 
 @pytest.mark.gen_test
 async def test_an_image_has_the_size_that_its_header_told(dreams: Dreams) -> None:
-    """From the start, in a new dream as in one that is there; None where it told none."""
+    """From the start, in a new dream and in an old one; None if the header has no size."""
     sent = [replace(upload(), width=4032, height=3024), upload()]
     made = await dreams.create(ADA, Draft(), sent)
     assert [(image.width, image.height) for image in made.images] == [(4032, 3024), (None, None)]
@@ -535,14 +535,14 @@ async def test_an_image_has_the_size_that_its_header_told(dreams: Dreams) -> Non
 
 
 @pytest.mark.gen_test
-async def test_a_dream_has_no_more_images_than_it_may(dreams: Dreams, told: Told) -> None:
+async def test_a_dream_has_no_more_images_than_it_may(dreams: Dreams, published: Published) -> None:
     """All of one call or none; removed ones make room."""
     made = await dreams.create(ADA, Draft(), uploads(2))
-    told.clear()
+    published.clear()
     with pytest.raises(Conflict, match="at most 3 images; this one has 2"):
         await dreams.add_images(ADA, made.id, uploads(2), most=3)
     assert await dreams.get(ADA, made.id) == made
-    assert told == []
+    assert published == []
     await dreams.remove_image(ADA, made.id, 1)
     found = await dreams.add_images(ADA, made.id, uploads(2), most=3)
     assert [image.id for image in found.images] == [2, 3, 4]
@@ -573,26 +573,28 @@ async def test_an_images_number_is_never_used_again(dreams: Dreams) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_removed_image_is_let_go_of(dreams: Dreams, clock: Clock, told: Told, database: Database) -> None:
-    """The dream is without it; the janitor has it as it was, upload included."""
+async def test_a_removed_image_is_let_go_of(
+    dreams: Dreams, clock: Clock, published: Published, database: Database
+) -> None:
+    """The dream lacks it; its files and its upload are pending deletions."""
     sent = uploads(3)
     made = await dreams.create(ADA, FULL, sent)
-    told.clear()
+    published.clear()
     clock.now += timedelta(minutes=1)
     found = await dreams.remove_image(ADA, made.id, 2)
     assert [image.id for image in found.images] == [1, 3]
     assert (found.revision, found.sweep, found.updated_at) == (2, True, clock.now.replace(microsecond=123_000))
     assert found == await dreams.get(ADA, made.id)
-    assert told == [(found, None)]
+    assert published == [(found, None)]
     assert [each["staged"] for each in (await document(database, made))["trash"]] == [sent[1].staged]
     with pytest.raises(NotFound, match="no such image"):
         await dreams.remove_image(ADA, made.id, 2)
-    assert len(told) == 1
+    assert len(published) == 1
 
 
 @pytest.mark.gen_test
 async def test_of_many_removals_at_once_one_succeeds(dreams: Dreams, database: Database) -> None:
-    """And the image is let go of once."""
+    """The image's files are a pending deletion once."""
     made = await dreams.create(ADA, Draft(), uploads(2))
     calls = (dreams.remove_image(ADA, made.id, 1) for _ in range(8))
     results = await asyncio.gather(*calls, return_exceptions=True)
@@ -604,24 +606,24 @@ async def test_of_many_removals_at_once_one_succeeds(dreams: Dreams, database: D
 
 
 @pytest.mark.gen_test
-async def test_the_same_key_makes_one_dream(dreams: Dreams, told: Told) -> None:
+async def test_the_same_key_makes_one_dream(dreams: Dreams, published: Published) -> None:
     """The second request is answered with the first one's dream, as it is now; its upload is not in it."""
     made = await dreams.create(ADA, FULL, uploads(1), "key")
     changed = await dreams.update(ADA, made.id, {"title": "changed"})
-    told.clear()
+    published.clear()
     assert await dreams.create(ADA, Draft(title="other"), uploads(2), "key") == changed
     assert await dreams.first_result(ADA, None, "key") == changed
     assert await titles(dreams) == ["changed"]
-    assert told == []
+    assert published == []
 
 
 @pytest.mark.gen_test
-async def test_the_same_key_at_once_makes_one_dream(dreams: Dreams, told: Told) -> None:
-    """Whoever is first; all get the same answer, and who listens is told once."""
+async def test_the_same_key_at_once_makes_one_dream(dreams: Dreams, published: Published) -> None:
+    """All get the same answer, and one creation is published."""
     made = await asyncio.gather(*(dreams.create(ADA, Draft(title=str(n)), uploads(1), "key") for n in range(10)))
     assert len({dream.id for dream in made}) == 1
     assert await titles(dreams) == [made[0].title]
-    assert len(told) == 1
+    assert len(published) == 1
 
 
 @pytest.mark.gen_test
@@ -658,7 +660,7 @@ async def test_a_key_is_free_after_a_day(dreams: Dreams, clock: Clock) -> None:
 
 @pytest.mark.gen_test
 async def test_a_key_that_is_free_again_makes_one_dream(dreams: Dreams, clock: Clock) -> None:
-    """Also when ten ask at once: nobody takes the key from who has just taken it."""
+    """Also for ten requests at once: none takes the key from the one that has just taken it."""
     for round_number in range(1, 6):
         made = await asyncio.gather(*(dreams.create(ADA, FULL, [], "key") for _ in range(10)))
         assert len({dream.id for dream in made}) == 1
@@ -668,7 +670,7 @@ async def test_a_key_that_is_free_again_makes_one_dream(dreams: Dreams, clock: C
 
 @pytest.mark.gen_test
 async def test_freeing_an_old_key_takes_no_new_one(dreams: Dreams, clock: Clock, database: Database) -> None:
-    """Who read the old use of a key, and was slow, finds it taken again and leaves it."""
+    """A slow request that read the old use of a key finds a new one, and leaves it."""
     made = await dreams.create(ADA, FULL, [], "key")
     clock.now += DAY
 
@@ -694,16 +696,16 @@ async def test_a_clock_that_jumped_back_frees_no_key(dreams: Dreams, clock: Cloc
 
 
 @pytest.mark.gen_test
-async def test_the_same_key_adds_images_once(dreams: Dreams, told: Told) -> None:
+async def test_the_same_key_adds_images_once(dreams: Dreams, published: Published) -> None:
     """One after the other or at once, also where the first request has filled the dream."""
     made = await dreams.create(ADA, Draft(), uploads(1))
-    told.clear()
+    published.clear()
     calls = (dreams.add_images(ADA, made.id, uploads(2), most=3, key="key") for _ in range(8))
     results = await asyncio.gather(*calls)
     assert {len(dream.images) for dream in results} == {3}
     again = await dreams.add_images(ADA, made.id, uploads(2), most=3, key="key")
     assert again == await dreams.get(ADA, made.id) == await dreams.first_result(ADA, made.id, "key")
-    assert (again.revision, len(told)) == (2, 1)
+    assert (again.revision, len(published)) == (2, 1)
 
 
 @pytest.mark.gen_test
@@ -739,12 +741,12 @@ async def test_keys_do_not_let_a_dream_grow_without_end(dreams: Dreams, database
 
 @pytest.mark.gen_test
 async def test_a_key_of_a_deleted_dream_makes_no_other(
-    dreams: Dreams, references: References, told: Told, clock: Clock
+    dreams: Dreams, references: References, published: Published, clock: Clock
 ) -> None:
-    """Within its day: a retry that comes late does not bring back what was deleted, swept or not."""
+    """Within its day: a late repetition does not bring back a deleted dream, removed or not."""
     made = await dreams.create(ADA, FULL, uploads(1), "key")
     await dreams.delete(ADA, made.id)
-    told.clear()
+    published.clear()
     for _ in range(2):
         with pytest.raises(NotFound, match="has been deleted"):
             await dreams.create(ADA, FULL, [], "key")
@@ -752,7 +754,7 @@ async def test_a_key_of_a_deleted_dream_makes_no_other(
             await dreams.first_result(ADA, None, "key")
         async for dream, images in references.pending_deletes():
             await references.confirm_deletes(dream, images)
-    assert told == []
+    assert published == []
     clock.now += DAY
     assert (await dreams.create(ADA, FULL, [], "key")).id != made.id
 
@@ -761,8 +763,8 @@ async def test_a_key_of_a_deleted_dream_makes_no_other(
 
 
 @pytest.mark.gen_test
-async def test_every_write_raises_the_revision_and_is_told_once(dreams: Dreams, told: Told) -> None:
-    """With what the update returned; reads are told to nobody."""
+async def test_every_write_raises_the_revision_and_is_told_once(dreams: Dreams, published: Published) -> None:
+    """With what the update returned; reads publish nothing."""
     made = await dreams.create(ADA, Draft(content="abc"), uploads(1))
     await dreams.update(ADA, made.id, {"title": "x"})
     await dreams.update(ADA, made.id, {}, {1: 2})
@@ -772,18 +774,18 @@ async def test_every_write_raises_the_revision_and_is_told_once(dreams: Dreams, 
     await dreams.find(ADA, limit=9, words="x")
     await dreams.get(ADA, made.id)
     await dreams.delete(ADA, made.id)
-    assert [(dream.id, dream.revision, image) for dream, image in told] == [
+    assert [(dream.id, dream.revision, image) for dream, image in published] == [
         (made.id, number, None) for number in range(1, 7)
     ]
 
 
 @pytest.mark.gen_test
-async def test_a_write_that_fails_is_told_to_nobody(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Here because the database is away."""
+async def test_a_write_that_fails_is_told_to_nobody(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here because the database is down."""
     monkeypatch.setattr("storage.mongo.SELECTION_TIMEOUT", 50)
 
     def changed(dream: Dream, image: Image | None) -> None:
-        told.append((dream, image))
+        published.append((dream, image))
 
     async with Mongo("mongodb://127.0.0.1:1", "away") as mongo:
         away = Dreams(mongo.database, writes=Writes(mongo.database, changed=changed))
@@ -801,12 +803,12 @@ async def test_a_write_that_fails_is_told_to_nobody(told: Told, monkeypatch: pyt
             return_exceptions=True,
         )
     assert {type(result) for result in results} == {Unavailable}
-    assert told == []
+    assert published == []
 
 
 @pytest.mark.gen_test
 async def test_indexes_may_be_made_again(dreams: Dreams, database: Database) -> None:
-    """At each start; swept dreams' keys go by themselves."""
+    """At each start; MongoDB removes the keys of removed dreams by itself."""
     await dreams.indexes()
     indexes = await database["dreams"].index_information()
     assert indexes["expires_at_1"]["expireAfterSeconds"] == 0

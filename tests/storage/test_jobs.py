@@ -1,4 +1,4 @@
-"""The work on images, in a real database: who gets what, what comes too late, what the janitor is told."""
+"""The work on images, in a real database: claims, moves, late reports, and leases that run out."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ from tests.storage.conftest import (
     THERE,
     Clock,
     Database,
-    Told,
+    Published,
     a_round,
     claimed,
     completed,
@@ -42,7 +42,7 @@ from tests.storage.conftest import (
 
 @pytest.mark.gen_test
 async def test_a_claim_takes_the_oldest_first(dreams: Dreams, jobs: Jobs) -> None:
-    """Dream by dream as they were made, image by image as they came; then there is nothing."""
+    """The owner's dreams in the order of their creation, and the images of each in order."""
     first, second = await made(dreams, 2), await made(dreams, 2)
     jobs_done = [await claimed(jobs) for _ in range(4)]
     assert [(job.dream.id, job.image.id) for job in jobs_done] == [
@@ -55,10 +55,10 @@ async def test_a_claim_takes_the_oldest_first(dreams: Dreams, jobs: Jobs) -> Non
 
 
 @pytest.mark.gen_test
-async def test_a_claim_is_under_a_lease(dreams: Dreams, jobs: Jobs, clock: Clock, told: Told) -> None:
-    """Of this server, and unlike any other; the revision grows and who listens is told."""
+async def test_a_claim_is_under_a_lease(dreams: Dreams, jobs: Jobs, clock: Clock, published: Published) -> None:
+    """The lease names the server and is unique; each claim raises the revision and is published."""
     dream = await made(dreams, 2)
-    told.clear()
+    published.clear()
     one, two = await claimed(jobs), await claimed(jobs)
     assert one.image.state is two.image.state is State.RENDERING
     assert one.image.lease_until == clock.now.replace(microsecond=123_000) + LEASE
@@ -66,13 +66,13 @@ async def test_a_claim_is_under_a_lease(dreams: Dreams, jobs: Jobs, clock: Clock
     assert str(one.image.lease_owner).startswith(f"{HERE}/")
     assert (one.image.attempt, one.image.tries_left, one.image.staged) == (1, 3, dream.images[0].staged)
     assert (one.dream.revision, two.dream.revision) == (2, 3)
-    assert told == [(one.dream, one.image), (two.dream, two.image)]
+    assert published == [(one.dream, one.image), (two.dream, two.image)]
     assert two.dream == await dreams.get(ADA, dream.id)
 
 
 @pytest.mark.gen_test
 async def test_claims_at_once_get_different_images(dreams: Dreams, jobs: Jobs) -> None:
-    """However many servers ask; each image goes to one of them, and nobody waits for another."""
+    """However many servers claim at once, each image goes to one of them."""
     for _ in range(3):
         await made(dreams, 4)
     found = await asyncio.gather(*(jobs.claim(ADA, server) for server in (HERE, THERE) for _ in range(10)))
@@ -82,7 +82,7 @@ async def test_claims_at_once_get_different_images(dreams: Dreams, jobs: Jobs) -
 
 @pytest.mark.gen_test
 async def test_a_claim_is_of_its_owners_images(dreams: Dreams, jobs: Jobs) -> None:
-    """Others' wait, and are known to wait."""
+    """The images of other owners stay queued, and `owners_waiting` lists their owners."""
     await made(dreams, owner=BOB)
     assert await jobs.owners_waiting() == [BOB]
     assert await jobs.claim(ADA, HERE) is None
@@ -94,7 +94,7 @@ async def test_a_claim_is_of_its_owners_images(dreams: Dreams, jobs: Jobs) -> No
 
 @pytest.mark.gen_test
 async def test_nothing_of_a_deleted_dream_is_claimed(dreams: Dreams, jobs: Jobs) -> None:
-    """Its images are gone for the workers too."""
+    """A deleted dream has no work."""
     await dreams.delete(ADA, (await made(dreams)).id)
     assert await jobs.claim(ADA, HERE) is None
 
@@ -102,7 +102,7 @@ async def test_nothing_of_a_deleted_dream_is_claimed(dreams: Dreams, jobs: Jobs)
 @pytest.mark.gen_test
 @pytest.mark.parametrize("crowd", [1, 40])
 async def test_a_claim_is_found_by_its_index(dreams: Dreams, jobs: Jobs, database: Database, crowd: int) -> None:
-    """Without sorting or scanning, among many finished dreams and many waiting ones of others."""
+    """Without a sort or a scan, among many finished dreams and many queued images of other owners."""
     for number in range(crowd):
         done = await made(dreams, 2)
         states = {"images.$[].state": State.COMPLETED, "images.$[].lease_until": None}
@@ -122,7 +122,7 @@ async def test_a_claim_is_found_by_its_index(dreams: Dreams, jobs: Jobs, databas
 async def test_a_claim_of_a_dream_that_is_known_reads_nothing_first(
     dreams: Dreams, jobs: Jobs, database: Database
 ) -> None:
-    """One update by the dream's id does it; it takes the dream's images in order, and no other dream's."""
+    """One update by the dream's id claims its images in order, and none of another dream."""
     first, second = await made(dreams), await made(dreams, 2)
     await database.command("profile", 2)
     found = [await jobs.claim(ADA, HERE, second.id) for _ in range(3)]
@@ -138,7 +138,7 @@ async def test_a_claim_of_a_dream_that_is_known_reads_nothing_first(
 async def test_claims_that_are_always_too_late_come_to_an_end(
     dreams: Dreams, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With an error after as many rounds as allowed, when other servers take each image that was found."""
+    """After `ROUNDS` rounds in which other servers took the image first, the claim raises."""
     await made(dreams, 3)
     asked = []
 
@@ -155,11 +155,11 @@ async def test_claims_that_are_always_too_late_come_to_an_end(
 
 
 @pytest.mark.gen_test
-async def test_an_image_is_named_then_completed(dreams: Dreams, jobs: Jobs, told: Told) -> None:
-    """Its files stand in the dream before the first is stored, and are shown when all are."""
+async def test_an_image_is_named_then_completed(dreams: Dreams, jobs: Jobs, published: Published) -> None:
+    """The dream names the files before the first is stored, and clients see them when all are."""
     dream = await made(dreams)
     job = await claimed(jobs)
-    told.clear()
+    published.clear()
     named = await stored(jobs, job)
     assert named.image == rendered(job, state=State.STORING, lease_until=named.image.lease_until)
     done = await jobs.complete(named)
@@ -167,12 +167,12 @@ async def test_an_image_is_named_then_completed(dreams: Dreams, jobs: Jobs, told
     assert done.image == replace(named.image, state=State.COMPLETED, staged=None, lease_until=None)
     assert done.dream == await dreams.get(ADA, dream.id)
     assert done.dream.status is Status.COMPLETED
-    assert [(told_of.revision, image) for told_of, image in told] == [(3, named.image), (4, done.image)]
+    assert [(dream.revision, image) for dream, image in published] == [(3, named.image), (4, done.image)]
 
 
 @pytest.mark.gen_test
 async def test_storing_prolongs_the_lease(dreams: Dreams, jobs: Jobs, clock: Clock) -> None:
-    """Rendering may have used most of it."""
+    """Rendering may have used most of the lease."""
     await made(dreams)
     job = await claimed(jobs)
     clock.now += LEASE - SECOND
@@ -181,7 +181,7 @@ async def test_storing_prolongs_the_lease(dreams: Dreams, jobs: Jobs, clock: Clo
 
 @pytest.mark.gen_test
 async def test_asking_again_after_a_lost_answer_gets_it(dreams: Dreams, jobs: Jobs) -> None:
-    """The write had its effect and the connection was cut: the same call finds its own work and goes on."""
+    """The write took effect and the connection lost the answer: the same call finds its effect and returns it."""
     dream = await made(dreams)
     job = await claimed(jobs)
     named = await stored(jobs, job)
@@ -192,31 +192,33 @@ async def test_asking_again_after_a_lost_answer_gets_it(dreams: Dreams, jobs: Jo
 
 
 @pytest.mark.gen_test
-async def test_asking_again_after_a_lost_failure_tells_of_it(dreams: Dreams, jobs: Jobs, told: Told) -> None:
-    """Nobody was told the first time, because the answer never came."""
+async def test_asking_again_after_a_lost_failure_tells_of_it(dreams: Dreams, jobs: Jobs, published: Published) -> None:
+    """The first time nothing was published, because the answer never came."""
     await made(dreams)
     job = await claimed(jobs)
     first = await jobs.fail(job, "corrupt")
-    told.clear()
+    published.clear()
     assert await jobs.fail(job, "corrupt") == first
-    assert [image.status for _, image in told if image is not None] == [Status.FAILED]
+    assert [image.status for _, image in published if image is not None] == [Status.FAILED]
 
 
 @pytest.mark.gen_test
-async def test_a_lease_is_renewed_while_it_is_held(dreams: Dreams, jobs: Jobs, clock: Clock, told: Told) -> None:
-    """In either state; it is no change of the dream, and nobody is told."""
+async def test_a_lease_is_renewed_while_it_is_held(
+    dreams: Dreams, jobs: Jobs, clock: Clock, published: Published
+) -> None:
+    """In both leased states; a renewal changes no revision and is not published."""
     dream = await made(dreams)
     job = await claimed(jobs)
     for storing in (False, True):
         step = await stored(jobs, job) if storing else job
         before = await dreams.get(ADA, dream.id)
-        told.clear()
+        published.clear()
         clock.now += LEASE - SECOND
         assert await jobs.renew(step)
         clock.now += LEASE - SECOND
         assert await jobs.expired() == []
         assert (await dreams.get(ADA, dream.id)).revision == before.revision
-        assert told == []
+        assert published == []
     await jobs.complete(step)
     assert not await jobs.renew(step)
 
@@ -224,10 +226,10 @@ async def test_a_lease_is_renewed_while_it_is_held(dreams: Dreams, jobs: Jobs, c
 # ---- too late
 
 
-async def every_late_report(jobs: Jobs, job: Job, told: Told, database: Database) -> AsyncIterator[str]:
-    """Each report on `job`, which has been taken away; each must change nothing and tell nobody."""
+async def every_late_report(jobs: Jobs, job: Job, published: Published, database: Database) -> AsyncIterator[str]:
+    """Each report on `job`, which has been taken away; it must change and publish nothing."""
     before = await database["dreams"].find().to_list(None)
-    told.clear()
+    published.clear()
     storing = replace(job, image=rendered(job, state=State.STORING))
     for report, call in {
         "store": jobs.store(job, rendered(job)),
@@ -241,105 +243,107 @@ async def every_late_report(jobs: Jobs, job: Job, told: Told, database: Database
     }.items():
         assert await call is None, report
         assert await database["dreams"].find().to_list(None) == before, report
-        assert told == [], report
+        assert published == [], report
         yield report
     assert not await jobs.renew(job)
     assert await database["dreams"].find().to_list(None) == before
 
 
-async def nothing_comes_of(jobs: Jobs, job: Job, told: Told, database: Database) -> None:
-    assert len([report async for report in every_late_report(jobs, job, told, database)]) == 8
+async def nothing_comes_of(jobs: Jobs, job: Job, published: Published, database: Database) -> None:
+    assert len([report async for report in every_late_report(jobs, job, published, database)]) == 8
 
 
 @pytest.mark.gen_test
-async def test_an_older_attempt_changes_nothing(dreams: Dreams, jobs: Jobs, told: Told, database: Database) -> None:
-    """The image is in line again, in other hands, completed or failed meanwhile: the late report is dropped."""
+async def test_an_older_attempt_changes_nothing(
+    dreams: Dreams, jobs: Jobs, published: Published, database: Database
+) -> None:
+    """The image was queued, claimed, completed or failed meanwhile: the late report changes nothing."""
     await made(dreams)
     late = await claimed(jobs)
     await jobs.fail(late, "crashed")
-    await nothing_comes_of(jobs, late, told, database)
+    await nothing_comes_of(jobs, late, published, database)
     await database["dreams"].update_many({}, {"$set": {"images.$[].not_before": None}})
     second = await claimed(jobs)
-    await nothing_comes_of(jobs, late, told, database)
+    await nothing_comes_of(jobs, late, published, database)
     named = await stored(jobs, second)
-    await nothing_comes_of(jobs, late, told, database)
+    await nothing_comes_of(jobs, late, published, database)
     await jobs.complete(named)
-    await nothing_comes_of(jobs, late, told, database)
+    await nothing_comes_of(jobs, late, published, database)
 
 
 @pytest.mark.gen_test
 async def test_another_lease_of_the_same_attempt_changes_nothing(
-    dreams: Dreams, jobs: Jobs, told: Told, database: Database
+    dreams: Dreams, jobs: Jobs, published: Published, database: Database
 ) -> None:
-    """A job that was handed back keeps its attempt; the lease tells whose it is now."""
+    """A released image keeps its attempt; only the lease distinguishes its next job."""
     await made(dreams)
     late = await claimed(jobs)
     await jobs.release(late)
-    await nothing_comes_of(jobs, late, told, database)
+    await nothing_comes_of(jobs, late, published, database)
     second = await claimed(jobs)
     assert second.image.attempt == late.image.attempt
-    await nothing_comes_of(jobs, late, told, database)
+    await nothing_comes_of(jobs, late, published, database)
     await stored(jobs, second)
-    await nothing_comes_of(jobs, late, told, database)
+    await nothing_comes_of(jobs, late, published, database)
 
 
 @pytest.mark.gen_test
 async def test_a_result_after_a_retry_changes_nothing(
-    dreams: Dreams, jobs: Jobs, told: Told, database: Database
+    dreams: Dreams, jobs: Jobs, published: Published, database: Database
 ) -> None:
-    """Somebody asked for a new try while the old one was lost in a slow worker."""
+    """A person asked for a retry while a slow worker still had the old attempt."""
     await made(dreams)
     late = await claimed(jobs)
     done = await jobs.fail(late, "corrupt")
     assert done is not None
     await jobs.retry(done.dream, done.image)
-    await nothing_comes_of(jobs, late, told, database)
+    await nothing_comes_of(jobs, late, published, database)
     await claimed(jobs)
-    await nothing_comes_of(jobs, late, told, database)
+    await nothing_comes_of(jobs, late, published, database)
 
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("others", [0, 1])
 async def test_a_deleted_images_result_changes_nothing(
-    dreams: Dreams, jobs: Jobs, told: Told, database: Database, others: int
+    dreams: Dreams, jobs: Jobs, published: Published, database: Database, others: int
 ) -> None:
-    """Not even the image that now stands in its place."""
+    """Nor does the image change that is now in its place."""
     dream = await made(dreams, 1 + others)
     late = await claimed(jobs)
     await dreams.remove_image(ADA, dream.id, late.image.id)
-    await nothing_comes_of(jobs, late, told, database)
+    await nothing_comes_of(jobs, late, published, database)
 
 
 @pytest.mark.gen_test
 async def test_a_deleted_dreams_result_changes_nothing(
-    dreams: Dreams, jobs: Jobs, references: References, told: Told, database: Database
+    dreams: Dreams, jobs: Jobs, references: References, published: Published, database: Database
 ) -> None:
-    """Deleted, and then swept away altogether."""
+    """Neither while its files wait to be removed, nor after."""
     dream = await made(dreams)
     late = await claimed(jobs)
     await dreams.delete(ADA, dream.id)
-    await nothing_comes_of(jobs, late, told, database)
+    await nothing_comes_of(jobs, late, published, database)
     await a_round(references)
-    await nothing_comes_of(jobs, late, told, database)
+    await nothing_comes_of(jobs, late, published, database)
 
 
 @pytest.mark.gen_test
-async def test_of_two_reports_at_once_one_counts(dreams: Dreams, jobs: Jobs, told: Told) -> None:
-    """Completed and failed in the same moment: one of both, and one notice."""
+async def test_of_two_reports_at_once_one_counts(dreams: Dreams, jobs: Jobs, published: Published) -> None:
+    """An image that completes and fails at once does one of both, and one change is published."""
     for _ in range(10):
         dream = await made(dreams)
         named = await stored(jobs, await claimed(jobs))
-        told.clear()
+        published.clear()
         done, gone = await asyncio.gather(jobs.complete(named), jobs.fail(named, "corrupt"))
         assert (done is None) is not (gone is None)
         state = (await dreams.get(ADA, dream.id)).images[0].state
         assert state is (State.COMPLETED if done is not None else State.FAILED)
-        assert len(told) == 1
+        assert len(published) == 1
 
 
 @pytest.mark.gen_test
 async def test_a_report_that_makes_no_sense_is_an_error(dreams: Dreams, jobs: Jobs) -> None:
-    """Moves that the table does not have, and codes that the list does not have, never reach the database."""
+    """A move or a code that the tables lack never reaches the database."""
     dream = await made(dreams)
     job = await claimed(jobs)
     for call in (
@@ -360,35 +364,35 @@ async def test_a_report_that_makes_no_sense_is_an_error(dreams: Dreams, jobs: Jo
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("code", [code for code, (_, retryable) in FAILURES.items() if not retryable])
-async def test_what_cannot_pass_fails_at_once(dreams: Dreams, jobs: Jobs, told: Told, code: str) -> None:
-    """A damaged file is not read a second time."""
+async def test_what_cannot_pass_fails_at_once(dreams: Dreams, jobs: Jobs, published: Published, code: str) -> None:
+    """No second worker reads a damaged file."""
     dream = await made(dreams)
     job = await claimed(jobs)
-    told.clear()
+    published.clear()
     done = await jobs.fail(job, code)
     assert done is not None
     assert (done.image.state, done.image.error, done.image.tries_left) == (State.FAILED, code, 0)
     assert (done.image.attempt, done.image.staged) == (1, job.image.staged)
     assert done.dream == await dreams.get(ADA, dream.id)
     assert done.dream.status is Status.FAILED
-    assert told == [(done.dream, done.image)]
+    assert published == [(done.dream, done.image)]
     assert await jobs.claim(ADA, HERE) is None
 
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("storing", [False, True])
 async def test_what_can_pass_is_tried_three_times(
-    dreams: Dreams, jobs: Jobs, clock: Clock, told: Told, storing: bool
+    dreams: Dreams, jobs: Jobs, clock: Clock, published: Published, storing: bool
 ) -> None:
-    """With a growing pause after each but the last, and then it stays failed."""
+    """A growing pause follows each try but the last; then the image stays failed."""
     await made(dreams)
     for attempt, pause in enumerate((*PAUSES, None), 1):
         job = await claimed(jobs)
         assert (job.image.attempt, job.image.tries_left, job.image.error) == (attempt, 4 - attempt, None)
-        told.clear()
+        published.clear()
         done = await jobs.fail(await stored(jobs, job) if storing else job, "storage_unavailable")
         assert done is not None
-        assert told[-1] == (done.dream, done.image)
+        assert published[-1] == (done.dream, done.image)
         if pause is not None:
             assert (done.image.state, done.image.lease_owner, done.image.lease_until) == (State.QUEUED, None, None)
             clock.now += pause - timedelta(milliseconds=2)
@@ -402,7 +406,7 @@ async def test_what_can_pass_is_tried_three_times(
 
 @pytest.mark.gen_test
 async def test_a_pause_of_one_holds_up_no_other(dreams: Dreams, jobs: Jobs) -> None:
-    """Neither in its dream nor behind it."""
+    """Neither another image of the dream nor a later dream waits for it."""
     first = await made(dreams, 2)
     second = await made(dreams)
     await jobs.fail(await claimed(jobs), "crashed")
@@ -423,23 +427,23 @@ async def test_a_clock_that_jumps_back_leaves_no_image_waiting(dreams: Dreams, j
 
 
 @pytest.mark.gen_test
-async def test_what_is_handed_back_is_in_line_at_once(dreams: Dreams, jobs: Jobs, told: Told) -> None:
-    """The try does not count, however often: nothing was wrong with the image."""
+async def test_what_is_handed_back_is_in_line_at_once(dreams: Dreams, jobs: Jobs, published: Published) -> None:
+    """A released try does not count, however often: the image was not to blame."""
     dream = await made(dreams)
     for _ in range(5):
         job = await claimed(jobs)
-        told.clear()
+        published.clear()
         back = await jobs.release(job)
         assert back is not None
         assert (back.image.state, back.image.attempt, back.image.tries_left) == (State.QUEUED, 1, 3)
         assert (back.image.lease_owner, back.image.lease_until) == (None, None)
-        assert told == [(back.dream, back.image)]
+        assert published == [(back.dream, back.image)]
         assert back.dream == await dreams.get(ADA, dream.id)
 
 
 @pytest.mark.gen_test
 async def test_what_is_handed_back_keeps_the_tries_it_had_used(dreams: Dreams, jobs: Jobs, clock: Clock) -> None:
-    """A stop in the middle of the second try: that one comes again."""
+    """A stop during the second try repeats the second try."""
     await made(dreams)
     await jobs.fail(await claimed(jobs), "crashed")
     clock.now += PAUSES[0]
@@ -481,9 +485,9 @@ async def test_a_try_that_ended_while_rendering_leaves_nothing_to_remove(dreams:
 @pytest.mark.gen_test
 @pytest.mark.parametrize("code", ["corrupt", "crashed"])
 async def test_a_retry_gives_a_failed_image_all_its_tries(
-    dreams: Dreams, jobs: Jobs, clock: Clock, told: Told, code: str
+    dreams: Dreams, jobs: Jobs, clock: Clock, published: Published, code: str
 ) -> None:
-    """As another attempt, without the error, with the upload that was kept for it."""
+    """The retry is another attempt, without the error, with the upload that staging has kept."""
     dream = await made(dreams)
     job = await claimed(jobs)
     for pause in PAUSES if code == "crashed" else ():
@@ -492,7 +496,7 @@ async def test_a_retry_gives_a_failed_image_all_its_tries(
         job = await claimed(jobs)
     done = await jobs.fail(job, code)
     assert done is not None
-    told.clear()
+    published.clear()
     again = await jobs.retry(done.dream, done.image)
     assert again is not None
     image = again.images[0]
@@ -500,26 +504,26 @@ async def test_a_retry_gives_a_failed_image_all_its_tries(
     assert (image.error, image.staged, image.lease_owner) == (None, dream.images[0].staged, None)
     assert (again.revision, again.status) == (done.dream.revision + 1, Status.PROCESSING)
     assert again == await dreams.get(ADA, dream.id)
-    assert told == [(again, image)]
+    assert published == [(again, image)]
     assert (await claimed(jobs)).image.attempt == image.attempt
 
 
 @pytest.mark.gen_test
-async def test_of_two_retries_one_counts(dreams: Dreams, jobs: Jobs, told: Told) -> None:
-    """Two devices, one button; and none for an image that is gone."""
+async def test_of_two_retries_one_counts(dreams: Dreams, jobs: Jobs, published: Published) -> None:
+    """Two devices press the button at once; an image that was deleted is not retried."""
     dream = await made(dreams)
     done = await failed(jobs)
-    told.clear()
+    published.clear()
     results = await asyncio.gather(*(jobs.retry(done.dream, done.image) for _ in range(5)))
     assert sum(result is not None for result in results) == 1
-    assert len(told) == 1
+    assert len(published) == 1
     await dreams.delete(ADA, dream.id)
     assert await jobs.retry(done.dream, done.image) is None
 
 
 @pytest.mark.gen_test
 async def test_the_size_that_a_header_told_stays_until_rendering_knows(dreams: Dreams, jobs: Jobs) -> None:
-    """Through failure and retry: a place is kept free for the picture all the while."""
+    """A failure and a retry keep the size, so that the page keeps the picture's place free."""
     await dreams.create(ADA, Draft(), [replace(upload(), width=40, height=30)])
     done = await failed(jobs)
     assert (done.image.width, done.image.height) == (40, 30)
@@ -539,7 +543,7 @@ def places(found: list[Job]) -> list[tuple[str, int]]:
 
 @pytest.mark.gen_test
 async def test_a_start_takes_back_what_an_earlier_run_left(dreams: Dreams, jobs: Jobs) -> None:
-    """All of this server, in both states, whatever the clock says; none of another server."""
+    """All jobs of this server in both leased states, and none of another server."""
     dream = await made(dreams, 4)
     mine = [await claimed(jobs), await stored(jobs, await claimed(jobs))]
     await claimed(jobs, server=THERE)
@@ -556,7 +560,7 @@ async def test_a_start_takes_back_what_an_earlier_run_left(dreams: Dreams, jobs:
 
 @pytest.mark.gen_test
 async def test_a_servers_name_is_no_pattern(dreams: Dreams, jobs: Jobs) -> None:
-    """Nor the beginning of another's."""
+    """Nor is it a prefix of another server's name."""
     await made(dreams, 4)
     for server in ("a.c", "a.cd", "abc", "a+c"):
         await claimed(jobs, server=server)
@@ -568,7 +572,7 @@ async def test_a_servers_name_is_no_pattern(dreams: Dreams, jobs: Jobs) -> None:
 
 @pytest.mark.gen_test
 async def test_a_lease_that_runs_out_is_anyones_to_take_back(dreams: Dreams, jobs: Jobs, clock: Clock) -> None:
-    """Not before its end, and only that one."""
+    """Not before its end, and no other lease."""
     dream = await made(dreams, 3)
     await claimed(jobs, server=THERE)
     clock.now += SECOND
@@ -602,7 +606,7 @@ async def test_of_one_dream_only_the_leases_that_ran_out_are_taken_back(
 
 @pytest.mark.gen_test
 async def test_a_start_takes_back_although_the_clock_jumped_back(dreams: Dreams, jobs: Jobs, clock: Clock) -> None:
-    """The leases of the earlier run then seem to last for an hour."""
+    """Although the leases of the earlier run then seem to last for an hour."""
     await made(dreams)
     await claimed(jobs)
     clock.now -= timedelta(hours=1)
@@ -614,7 +618,7 @@ async def test_a_start_takes_back_although_the_clock_jumped_back(dreams: Dreams,
 
 @pytest.mark.gen_test
 async def test_what_is_finished_or_gone_has_not_expired(dreams: Dreams, jobs: Jobs, clock: Clock) -> None:
-    """Nor what waits in line."""
+    """Nor has a queued image."""
     await made(dreams, 2)
     await completed(jobs)
     await failed(jobs)
@@ -629,8 +633,10 @@ async def test_what_is_finished_or_gone_has_not_expired(dreams: Dreams, jobs: Jo
 
 
 @pytest.mark.gen_test
-async def test_every_move_raises_the_revision_by_one(dreams: Dreams, jobs: Jobs, clock: Clock, told: Told) -> None:
-    """And is told once, in order, with the dream as it then was."""
+async def test_every_move_raises_the_revision_by_one(
+    dreams: Dreams, jobs: Jobs, clock: Clock, published: Published
+) -> None:
+    """Each move is published once, in order, with the dream as the move left it."""
     await made(dreams)
     await jobs.release(await stored(jobs, await claimed(jobs)))
     await jobs.fail(await claimed(jobs), "crashed")
@@ -638,22 +644,22 @@ async def test_every_move_raises_the_revision_by_one(dreams: Dreams, jobs: Jobs,
     done = await failed(jobs)
     await jobs.retry(done.dream, done.image)
     await completed(jobs)
-    assert [dream.revision for dream, _ in told] == list(range(1, 13))
-    assert [image.state.value for _, image in told if image is not None] == [
+    assert [dream.revision for dream, _ in published] == list(range(1, 13))
+    assert [image.state.value for _, image in published if image is not None] == [
         *("rendering", "storing", "queued"),
         *("rendering", "queued"),
         *("rendering", "failed"),
         "queued",
         *("rendering", "storing", "completed"),
     ]
-    assert all(dream.image(1) == image for dream, image in told[1:])
+    assert all(dream.image(1) == image for dream, image in published[1:])
 
 
 @pytest.mark.gen_test
-async def test_work_and_people_at_once_lose_nothing(dreams: Dreams, jobs: Jobs, told: Told) -> None:
-    """A text that changes, images that come and go, and images that are finished, all of one dream."""
+async def test_work_and_people_at_once_lose_nothing(dreams: Dreams, jobs: Jobs, published: Published) -> None:
+    """Edits, added and removed images and finished work, all of one dream at once, are published in order."""
     dream = await made(dreams, 10)
-    told.clear()
+    published.clear()
 
     async def work() -> int:
         done = 0
@@ -670,12 +676,12 @@ async def test_work_and_people_at_once_lose_nothing(dreams: Dreams, jobs: Jobs, 
     found = await dreams.get(ADA, dream.id)
     assert sorted(image.id for image in found.images) == [*range(1, 9), *range(11, 16)]
     assert found.status is Status.COMPLETED
-    assert [each.revision for each, _ in told] == list(range(2, found.revision + 1)), "each once, in order"
+    assert [each.revision for each, _ in published] == list(range(2, found.revision + 1)), "each once, in order"
 
 
 @pytest.mark.gen_test
-async def test_an_absent_database_is_unavailable(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By every method, and nobody is told."""
+async def test_an_absent_database_is_unavailable(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every method raises, and nothing is published."""
     monkeypatch.setattr("storage.mongo.SELECTION_TIMEOUT", 50)
     dream = Dream.from_document(
         {
@@ -693,7 +699,7 @@ async def test_an_absent_database_is_unavailable(told: Told, monkeypatch: pytest
     job = Job(dream, dream.images[0])
     storing = replace(job, image=replace(job.image, state=State.STORING))
     async with Mongo("mongodb://127.0.0.1:1", "away") as mongo:
-        writes = Writes(mongo.database, changed=lambda dream, image: told.append((dream, image)))
+        writes = Writes(mongo.database, changed=lambda dream, image: published.append((dream, image)))
         away = Jobs(mongo.database, writes=writes)
         results = await asyncio.gather(
             away.indexes(),
@@ -710,7 +716,7 @@ async def test_an_absent_database_is_unavailable(told: Told, monkeypatch: pytest
             return_exceptions=True,
         )
     assert {type(result) for result in results} == {Unavailable}
-    assert told == []
+    assert published == []
 
 
 # ---- documents of other versions
@@ -718,14 +724,14 @@ async def test_an_absent_database_is_unavailable(told: Told, monkeypatch: pytest
 
 @pytest.mark.gen_test
 async def test_an_image_in_an_unknown_state_is_no_work(
-    dreams: Dreams, jobs: Jobs, database: Database, clock: Clock, told: Told
+    dreams: Dreams, jobs: Jobs, database: Database, clock: Clock, published: Published
 ) -> None:
-    """It is never claimed, taken back or moved; the images next to it are worked on."""
+    """It is never claimed, expired or moved; the dream's other images are."""
     dream = await made(dreams, 2)
     job = await claimed(jobs)
     odd = {"images.0.state": "archived", "images.0.lease_until": datetime(2000, 1, 1, tzinfo=UTC)}
     await database["dreams"].update_one({"_id": ObjectId(dream.id)}, {"$set": odd})
-    await nothing_comes_of(jobs, job, told, database)
+    await nothing_comes_of(jobs, job, published, database)
     before = (await document(database, dream))["images"][0]
     assert await jobs.expired(HERE) == []
     assert (await completed(jobs)).image.id == 2

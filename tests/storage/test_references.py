@@ -20,7 +20,7 @@ from tests.storage.conftest import (
     SECOND,
     Clock,
     Database,
-    Told,
+    Published,
     a_round,
     claimed,
     completed,
@@ -41,7 +41,7 @@ from tests.storage.conftest import (
 async def test_an_equal_image_is_completed_of_the_same_owner_and_recipe(
     dreams: Dreams, jobs: Jobs, references: References
 ) -> None:
-    """The same bytes; found whole, with all its files."""
+    """An image of the same bytes is found with all its files."""
     same = upload().sha256
     await dreams.create(ADA, Draft(), [upload(), upload(sha256=same)])
     new = (await dreams.create(ADA, Draft(), [upload(sha256=same)])).images[0]
@@ -61,7 +61,7 @@ async def test_an_equal_image_is_completed_of_the_same_owner_and_recipe(
 
 @pytest.mark.gen_test
 async def test_a_deleted_dreams_image_is_equal_to_none(dreams: Dreams, jobs: Jobs, references: References) -> None:
-    """Its files are on their way out."""
+    """Its files wait to be removed."""
     same = upload().sha256
     old = await dreams.create(ADA, Draft(), [upload(sha256=same)])
     new = (await dreams.create(ADA, Draft(), [upload(sha256=same)])).images[0]
@@ -75,7 +75,7 @@ async def test_a_deleted_dreams_image_is_equal_to_none(dreams: Dreams, jobs: Job
 async def test_files_are_shared_while_a_living_image_names_them(
     dreams: Dreams, jobs: Jobs, references: References
 ) -> None:
-    """From the moment it names them, stored or not; of the same owner, bytes and folder."""
+    """From the moment an image of the same owner, bytes and folder names them, stored or not."""
     same = upload().sha256
     first = await dreams.create(ADA, Draft(), [upload(sha256=same)])
     old = (await completed(jobs, folder="f")).image
@@ -97,7 +97,7 @@ async def test_files_are_shared_while_a_living_image_names_them(
 async def test_one_of_two_equal_images_that_completes_at_once_sees_the_other(
     dreams: Dreams, jobs: Jobs, references: References
 ) -> None:
-    """Whoever deletes lets go, then looks; whoever shares names, then looks. One of them sees the other."""
+    """A deletion gives up the files, then looks; an equal image names them, then looks. One sees the other."""
     for _ in range(10):
         same = upload().sha256
         first = await dreams.create(ADA, Draft(), [upload(sha256=same)])
@@ -125,7 +125,7 @@ async def test_one_of_two_equal_images_that_completes_at_once_sees_the_other(
 async def test_nothing_is_to_be_swept_of_a_dream_that_is_whole(
     dreams: Dreams, jobs: Jobs, references: References
 ) -> None:
-    """Made, worked on, completed, failed, changed."""
+    """A dream that was created, worked on and edited has nothing to remove."""
     dream = await made(dreams, 3)
     await completed(jobs)
     await failed(jobs)
@@ -136,14 +136,14 @@ async def test_nothing_is_to_be_swept_of_a_dream_that_is_whole(
 
 @pytest.mark.gen_test
 async def test_a_removed_images_files_are_swept(
-    dreams: Dreams, jobs: Jobs, references: References, database: Database, told: Told
+    dreams: Dreams, jobs: Jobs, references: References, database: Database, published: Published
 ) -> None:
-    """Upload and variants; afterwards the dream has nothing to sweep, and nobody is told of that."""
+    """Upload and variants are pending; once they are confirmed, no field is left, and nothing is published."""
     dream = await made(dreams, 2)
     done = await completed(jobs)
     await dreams.remove_image(ADA, dream.id, 1)
     await dreams.remove_image(ADA, dream.id, 2)
-    told.clear()
+    published.clear()
     [(found, images)] = await pending(references)
     assert found == await dreams.get(ADA, dream.id)
     assert [image.id for image in images] == [1, 2]
@@ -152,14 +152,14 @@ async def test_a_removed_images_files_are_swept(
     await references.confirm_deletes(found, images)
     assert await pending(references) == []
     assert not {"trash", "sweep"} & set(await document(database, dream))
-    assert told == []
+    assert published == []
 
 
 @pytest.mark.gen_test
 async def test_a_deleted_dream_is_swept_with_all_it_had(
     dreams: Dreams, jobs: Jobs, references: References, database: Database
 ) -> None:
-    """Its images and those that were removed before; then its document is gone."""
+    """Its images and those removed earlier are pending; once they are confirmed, the document is gone."""
     dream = await made(dreams, 3)
     await completed(jobs)
     await stored(jobs, await claimed(jobs))
@@ -177,7 +177,7 @@ async def test_a_deleted_dream_is_swept_with_all_it_had(
 async def test_of_a_swept_dream_its_key_is_left_for_a_day(
     dreams: Dreams, jobs: Jobs, references: References, database: Database
 ) -> None:
-    """Nothing of what was told in it."""
+    """Nothing that the person wrote is left."""
     dream = await dreams.create(ADA, Draft(title="secret"), uploads(2), "key")
     await dreams.remove_image(ADA, dream.id, 1)
     await dreams.delete(ADA, dream.id)
@@ -196,7 +196,7 @@ async def test_of_a_swept_dream_its_key_is_left_for_a_day(
 async def test_a_try_that_ends_while_storing_lets_go_of_its_files(
     dreams: Dreams, jobs: Jobs, references: References, database: Database, end: str
 ) -> None:
-    """But not of the upload, which the next try needs; the image names no files any more."""
+    """The files become pending deletions; the upload stays, because the next try needs it."""
     dream = await made(dreams)
     named = await stored(jobs, await claimed(jobs))
     done = await (jobs.release(named) if end == "handed back" else jobs.fail(named, end))
@@ -216,7 +216,7 @@ async def test_a_try_that_ends_while_storing_lets_go_of_its_files(
 async def test_what_is_let_go_of_during_a_round_is_left_for_the_next(
     dreams: Dreams, jobs: Jobs, references: References, database: Database
 ) -> None:
-    """Also of the same image and attempt: a round forgets exactly what it has removed."""
+    """Also if it is of the same image and attempt: a round confirms exactly what it has removed."""
     await made(dreams)
     await jobs.release(await stored(jobs, await claimed(jobs), "first"))
     [(dream, images)] = await pending(references)
@@ -236,7 +236,7 @@ async def test_what_is_let_go_of_during_a_round_is_left_for_the_next(
 async def test_a_round_that_was_cut_short_ends_next_time(
     dreams: Dreams, references: References, database: Database, trash: list[Any] | None
 ) -> None:
-    """Killed between forgetting the last file and forgetting that there was something."""
+    """A crash between the two updates of a confirmation leaves a dream without entries."""
     dream = await made(dreams)
     change = {"$set": {"sweep": True} | ({"trash": trash} if trash is not None else {})}
     await database["dreams"].update_one({"_id": ObjectId(dream.id)}, change)
@@ -248,7 +248,7 @@ async def test_a_round_that_was_cut_short_ends_next_time(
 
 @pytest.mark.gen_test
 async def test_a_round_twice_is_a_round_once(dreams: Dreams, jobs: Jobs, references: References) -> None:
-    """After a crash it starts over."""
+    """After a crash the janitor starts over."""
     await made(dreams)
     await jobs.release(await stored(jobs, await claimed(jobs)))
     await dreams.delete(ADA, (await made(dreams)).id)
@@ -263,7 +263,7 @@ async def test_a_round_twice_is_a_round_once(dreams: Dreams, jobs: Jobs, referen
 async def test_staged_names_each_upload_that_is_still_needed(
     dreams: Dreams, jobs: Jobs, references: References
 ) -> None:
-    """Until its image is completed or gone; a failed one may be tried again."""
+    """Until its image is completed or deleted; a failed one may be retried."""
     dream = await made(dreams, 4)
     names = [image.staged for image in dream.images]
     assert await references.staged_names() == set(names)
@@ -288,7 +288,7 @@ async def sets(references: References, pattern: str) -> list[tuple[str, str | No
 
 @pytest.mark.gen_test
 async def test_each_set_of_files_is_found_once(dreams: Dreams, jobs: Jobs, references: References) -> None:
-    """Of completed images in folders that match; equal uploads of one owner share theirs, deleted dreams have none."""
+    """One for each folder of completed images that matches; equal uploads of one owner share one."""
     for owner in (ADA, ADA, BOB):
         await made(dreams, owner=owner)
     for owner in (ADA, ADA, BOB):
@@ -312,7 +312,7 @@ async def test_each_set_of_files_is_found_once(dreams: Dreams, jobs: Jobs, refer
 async def test_a_move_names_the_new_files_and_keeps_the_old_for_a_while(
     dreams: Dreams, jobs: Jobs, references: References, clock: Clock
 ) -> None:
-    """In one update of each dream, for all that share them; the old ones are swept when their time has come."""
+    """One update of each dream moves all images that share them; the old files are due after their time."""
     both = [await made(dreams, 2), await made(dreams, 1)]
     for _ in range(3):
         done = await completed(jobs, folder="old")
@@ -350,7 +350,7 @@ async def test_a_move_names_the_new_files_and_keeps_the_old_for_a_while(
 async def test_what_is_deleted_after_a_move_is_swept_from_both_places_at_once(
     dreams: Dreams, jobs: Jobs, references: References, clock: Clock, what: str
 ) -> None:
-    """Whoever deletes a picture does not wait for an address to end."""
+    """A deletion does not wait until URLs have ended."""
     dream = await made(dreams, 2)
     moving = await completed(jobs, folder="old")
     await completed(jobs, folder="other")
@@ -373,7 +373,7 @@ async def test_what_is_deleted_after_a_move_is_swept_from_both_places_at_once(
 async def test_a_move_and_other_changes_at_once_lose_nothing(
     dreams: Dreams, jobs: Jobs, references: References, clock: Clock
 ) -> None:
-    """The dream is read again where somebody was faster."""
+    """A dream that changed meanwhile is read again."""
     dream = await made(dreams, 3)
     done = [await completed(jobs, folder=folder) for folder in ("a", "b")]
 
@@ -395,7 +395,7 @@ async def test_a_move_and_other_changes_at_once_lose_nothing(
 async def test_an_equal_upload_during_a_move_keeps_its_files(
     dreams: Dreams, jobs: Jobs, references: References, clock: Clock
 ) -> None:
-    """It names the old ones first and looks then, so that one of both sees the other."""
+    """It names the old files first and then looks, so that the upload or the move sees the other."""
     first, second = upload(), upload()
     second = replace(second, sha256=first.sha256)
     await dreams.create(ADA, Draft(content="x"), [first, second])

@@ -21,7 +21,7 @@ from tests.storage.conftest import (
     HERE,
     Clock,
     Database,
-    Told,
+    Published,
     a_round,
     claimed,
     completed,
@@ -38,26 +38,26 @@ PAIRS = 300
 
 @pytest.mark.gen_test(timeout=60)
 async def test_a_completion_and_a_claim_of_one_dream_are_published_in_order(
-    dreams: Dreams, jobs: Jobs, told: Told
+    dreams: Dreams, jobs: Jobs, published: Published
 ) -> None:
     """In 300 of 300 pairs: otherwise a listener, which drops older revisions, misses the finished image."""
     in_order = 0
     for number in range(PAIRS):
         dream = await made(dreams, 2)
         first = await stored(jobs, await claimed(jobs))
-        told.clear()
+        published.clear()
         hint = dream.id if number % 2 else ""
         claim, completion = jobs.claim(ADA, HERE, hint), jobs.complete(first)
         done = await asyncio.gather(*((claim, completion) if number % 4 < 2 else (completion, claim)))
         assert None not in done
-        in_order += [each.revision for each, _ in told] == [4, 5]
+        in_order += [each.revision for each, _ in published] == [4, 5]
         await dreams.delete(ADA, dream.id)
     assert in_order == PAIRS
 
 
 @pytest.mark.gen_test
 async def test_the_creation_of_a_dream_is_published_before_the_claim_of_its_image(
-    database: Database, told: Told, clock: Clock
+    database: Database, published: Published, clock: Clock
 ) -> None:
     """Also when a worker finds the image in the database before the answer to the insert has arrived."""
     claims: list[asyncio.Task[Any]] = []
@@ -69,10 +69,10 @@ async def test_the_creation_of_a_dream_is_published_before_the_claim_of_its_imag
         assert not done, "the claim waits for its turn"
 
     slow: Any = {"dreams": _With(database["dreams"], insert_one=late)}
-    writes = Writes(slow, changed=lambda dream, image: told.append((dream, image)), clock=clock)
+    writes = Writes(slow, changed=lambda dream, image: published.append((dream, image)), clock=clock)
     await Dreams(database, writes=writes).create(ADA, Draft(), uploads(1))
     assert await claims[0] is not None
-    assert [dream.revision for dream, _ in told] == [1, 2]
+    assert [dream.revision for dream, _ in published] == [1, 2]
 
 
 class _With:
@@ -155,87 +155,89 @@ class Meddler:
 
 @pytest.mark.gen_test
 async def test_a_revision_that_changed_meanwhile_is_read_again(
-    dreams: Dreams, writes: Writes, database: Database, told: Told
+    dreams: Dreams, writes: Writes, database: Database, published: Published
 ) -> None:
     """Nothing is lost of what another server wrote, and one change is published."""
     dream = await made(dreams)
-    told.clear()
+    published.clear()
     meddler = Meddler(database, dream, ROUNDS - 1)
     written = await writes.revise(ADA, dream.id, meddler.plan, Change.EDITED)
     assert (meddler.rounds, written.title) == (ROUNDS, f"after {ROUNDS}")
-    assert told == [(written, None)]
+    assert published == [(written, None)]
     assert written.revision == ROUNDS + 1
 
 
 @pytest.mark.gen_test
-async def test_vain_rounds_come_to_an_end(dreams: Dreams, writes: Writes, database: Database, told: Told) -> None:
+async def test_vain_rounds_come_to_an_end(
+    dreams: Dreams, writes: Writes, database: Database, published: Published
+) -> None:
     """With an error that says that another try can help; nothing is published."""
     dream = await made(dreams)
-    told.clear()
+    published.clear()
     meddler = Meddler(database, dream, 10**9)
     with pytest.raises(Unavailable, match="Try again in a moment"):
         await writes.revise(ADA, dream.id, meddler.plan, Change.EDITED)
     assert meddler.rounds == ROUNDS
-    assert told == []
+    assert published == []
     assert (await dreams.get(ADA, dream.id)).title == ""
 
 
 @pytest.mark.gen_test
-async def test_a_plan_may_find_nothing_to_do(dreams: Dreams, writes: Writes, told: Told) -> None:
+async def test_a_plan_may_find_nothing_to_do(dreams: Dreams, writes: Writes, published: Published) -> None:
     """Then the dream is returned as it is, and nothing is published."""
     dream = await made(dreams)
-    told.clear()
+    published.clear()
     assert await writes.revise(ADA, dream.id, lambda found: None, Change.EDITED) == dream
-    assert told == []
+    assert published == []
 
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("dream_id", ["0" * 24, "no id", ""])
-async def test_a_dream_that_is_not_there_is_not_found(writes: Writes, told: Told, dream_id: str) -> None:
+async def test_a_dream_that_is_not_there_is_not_found(writes: Writes, published: Published, dream_id: str) -> None:
     """Nor one whose id is none; nothing is published."""
     with pytest.raises(NotFound, match=NO_DREAM):
         await writes.revise(ADA, dream_id, lambda found: {}, Change.EDITED)
     if len(dream_id) == 24:
         assert await writes.update(ADA, dream_id, {}, {}, Change.EDITED) is None
-    assert told == []
+    assert published == []
 
 
 @pytest.mark.gen_test
-async def test_a_write_is_of_its_owners_living_dream(dreams: Dreams, writes: Writes, told: Told) -> None:
+async def test_a_write_is_of_its_owners_living_dream(dreams: Dreams, writes: Writes, published: Published) -> None:
     """Neither another owner's dream nor a deleted one changes."""
     dream = await made(dreams)
     assert await writes.update(BOB, dream.id, {}, {"$set": {"title": "x"}}, Change.EDITED) is None
     await dreams.delete(ADA, dream.id)
-    told.clear()
+    published.clear()
     assert await writes.update(ADA, dream.id, {}, {"$set": {"title": "x"}}, Change.EDITED) is None
-    assert told == []
+    assert published == []
 
 
 @pytest.mark.gen_test
 async def test_writes_of_one_dream_take_turns_however_its_id_is_written(
-    dreams: Dreams, jobs: Jobs, writes: Writes, told: Told
+    dreams: Dreams, jobs: Jobs, writes: Writes, published: Published
 ) -> None:
     """An id in capitals names the same dream, so it has the same lock."""
     dream = await made(dreams, 0)
-    told.clear()
+    published.clear()
     ids = [dream.id, dream.id.upper()]
     await asyncio.gather(*(dreams.update(ADA, ids[n % 2], {"title": str(n)}) for n in range(50)))
-    assert [each.revision for each, _ in told] == list(range(2, 52))
+    assert [each.revision for each, _ in published] == list(range(2, 52))
     assert len(writes._locks) == 0
 
 
 @pytest.mark.gen_test
 async def test_a_quiet_update_is_published_to_nobody(
-    dreams: Dreams, writes: Writes, database: Database, told: Told
+    dreams: Dreams, writes: Writes, database: Database, published: Published
 ) -> None:
     """The revision stays."""
     dream = await made(dreams)
-    told.clear()
+    published.clear()
     assert await writes.update_quietly(ADA, {"_id": ObjectId(dream.id)}, {"$set": {"sweep": True}})
     assert not await writes.update_quietly(ADA, {"_id": ObjectId()}, {"$set": {"sweep": True}})
     found = await document(database, dream)
     assert (found["revision"], found["updated_at"], found["sweep"]) == (1, dream.updated_at, True)
-    assert told == []
+    assert published == []
 
 
 # ---- documents of other versions
