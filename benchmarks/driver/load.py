@@ -359,6 +359,7 @@ async def pingflood(server, o, roots):
         client.close()
     return {
         "connections": o.connections,
+        "round_trips": count,
         "round_trips_per_s": round(count / figures["wall_s"], 1),
         "round_trip_ms": quantiles(trips[:count], 3),
         "dropped": dropped,
