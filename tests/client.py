@@ -26,6 +26,13 @@ from tests.pace import seconds
 
 ROOT = Path(__file__).parent.parent
 WITHIN = seconds(60)  # for anything to happen: far above what it takes
+# What a busy machine must not end. The processes that render have the lowest priority, and wait for everybody else's.
+SLOW: dict[str, object] = {
+    "images__time_limit": seconds(60),
+    "websocket__auth_timeout": seconds(10),
+    "websocket__ping_timeout": seconds(20),
+    "websocket__slow_timeout": seconds(10),
+}
 BOUNDARY = "dream-boundary-7f3a"
 
 Json = dict[str, Any]
@@ -73,7 +80,7 @@ class Server:
 
     async def start(self) -> None:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("DREAMLOG_")}
-        settings = (self.oss.settings() if self.oss is not None else {}) | self.settings
+        settings = SLOW | (self.oss.settings() if self.oss is not None else {}) | self.settings
         said = {f"DREAMLOG_{name.upper()}": str(value) for name, value in settings.items()}
         self.lines = []
         self.process = await asyncio.create_subprocess_exec(
