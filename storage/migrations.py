@@ -80,9 +80,9 @@ async def refuse_newer(database: Database, migrations: Sequence[Migration] = MIG
 
 
 async def refuse_older(database: Database, migrations: Sequence[Migration] = MIGRATIONS) -> None:
-    """Raise Incompatible if the data waits for a migration."""
+    """Raise Incompatible if the data waits for a migration. A database without data waits for none."""
     schema, known = await read_schema(database), migrations[-1].number
-    if schema.version < known:
+    if schema.version < known and not await _is_new(database):
         raise Incompatible(
             f"An earlier version of Dreamlog wrote this data: its schema is {schema.version}, and this version needs "
             f"schema {known}. Start the server once, which migrates the data."

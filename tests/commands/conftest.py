@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from motor.motor_asyncio import AsyncIOMotorDatabase
 from tornado.ioloop import IOLoop
 
+from storage.migrations import migrate
 from tests.oss_server import OssServer
 
 Command = Callable[..., Result]
@@ -43,6 +44,7 @@ class Library:
         self._media = data / "media"
         self._dreams = database["dreams"]
         self._io_loop = io_loop
+        io_loop.run_sync(lambda: migrate(database, None))  # a server has run before
 
     def add(self, folder: str, *, pending_delete: bool = False) -> None:
         """A dream with one image, whose files lie in `folder`; or one whose image is gone, and its files not yet."""

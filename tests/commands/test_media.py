@@ -103,3 +103,9 @@ def test_orphans_are_not_removed_during_a_move(invoke: Command, data: Path) -> N
         result = invoke(orphans_command, "--delete")
         assert (result.exit_code, "already" in result.output) == (1, True)
         assert invoke(orphans_command).exit_code == 0
+
+
+def test_a_database_without_data_has_no_orphans(invoke: Command) -> None:
+    """No server has run yet, so there is nothing to migrate either."""
+    result = invoke(orphans_command)
+    assert (result.exit_code, result.output) == (0, "0 files belong to no dream; --delete removes them.\n")
