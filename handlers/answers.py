@@ -11,4 +11,5 @@ from storage.model import Dream
 
 def answer_dream(handler: ApiHandler, status: int, dream: Dream, url_for_host: UrlForHost) -> None:
     handler.log_about = f"dream={dream.id}"
-    handler.answer(status, views.dream(dream, url_for_host(handler.access.base_url(handler.request))))
+    url_for = url_for_host(handler.access.base_url(handler.request))
+    handler.answer(status, views.dream(dream, url_for, handler.language))

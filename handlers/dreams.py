@@ -53,7 +53,7 @@ class DreamsHandler(UploadHandler):
         except InvalidCursor:
             raise Invalid([FieldError("cursor", "bad_cursor")]) from None
         url_for = self.url_for_host(self.access.base_url(self.request))
-        self.answer(200, DreamPageBody([views.dream(dream, url_for) for dream in items], cursor))
+        self.answer(200, DreamPageBody([views.dream(dream, url_for, self.language) for dream in items], cursor))
 
     async def post(self) -> None:
         if self.upload is None:

@@ -36,7 +36,7 @@ class ListeningHandler(ApiHandler):
         super().initialize(**shared)
         self.dreams = dreams
         self.subscribers = subscribers
-        self.mailbox = Mailbox("", "", self.access.base_url(self.request), self._on_arrival)
+        self.mailbox = Mailbox("", "", self.access.base_url(self.request), self._on_arrival, self.language)
         self.mailbox_ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._arrived = asyncio.Event()
 

@@ -12,6 +12,7 @@ from itertools import islice
 import msgspec
 
 from handlers import views
+from handlers.language import Language
 from handlers.messages import ServerMessage
 from handlers.rates import Rate
 from handlers.views import UrlForHost
@@ -40,16 +41,32 @@ class OutboundMessage:
 class Mailbox:
     """The messages queued for one connection: at most the newest of each key, in the order of their last arrival."""
 
-    __slots__ = ("_held", "_notify", "_queue", "_replies", "_revisions", "base_url", "ended", "session", "user")
+    __slots__ = (
+        "_held",
+        "_notify",
+        "_queue",
+        "_replies",
+        "_revisions",
+        "base_url",
+        "ended",
+        "language",
+        "session",
+        "user",
+    )
 
-    def __init__(self, user: str, session: str, base_url: str, notify: Callable[[], None]) -> None:
+    def __init__(
+        self, user: str, session: str, base_url: str, notify: Callable[[], None], language: Language = "en"
+    ) -> None:
         """`user` is "" until the client signs in; `base_url` is the scheme and host that the client used.
+
+        `language` is that of the sentences about failed images.
 
         The mailbox calls `notify` after each arrival and at its end; `notify` must neither raise nor wait.
         """
         self.user = user
         self.session = session
         self.base_url = base_url
+        self.language: Language = language
         self.ended = ""  # the reason for which the server ended this mailbox; nothing arrives after that
         self._notify = notify
         self._queue: dict[Key, OutboundMessage] = {}
@@ -170,7 +187,7 @@ class Subscribers:
 
     def show(self, dream: Dream, mailbox: Mailbox, established: ServerMessage | None = None) -> None:
         """Send the state that was read after `add`, and then the updates that arrived in the meantime."""
-        state = views.image_update(dream, self._url_for_host(mailbox.base_url), self._clock())
+        state = views.image_update(dream, self._url_for_host(mailbox.base_url), self._clock(), mailbox.language)
         mailbox.deliver_state(OutboundMessage(msgspec.json.encode(state), dream.id, dream.revision), established)
 
     def remove(self, dream_id: str, mailbox: Mailbox) -> None:
@@ -185,21 +202,24 @@ class Subscribers:
 
     def publish(self, dream: Dream, image: Image | None) -> None:
         """Deliver a change to all listeners of the dream. Never raises, because the write itself has succeeded."""
-        updates: dict[str, list[tuple[int, OutboundMessage]]] = {}
+        updates: dict[tuple[str, Language], list[tuple[int, OutboundMessage]]] = {}
         # The set of a deleted dream is removed first: nothing follows the deletion, even if its delivery fails.
         mailboxes = self._dreams.pop(dream.id, set()) if dream.deleted else self._dreams.get(dream.id, set())
         try:
             for mailbox in mailboxes:
-                if mailbox.base_url not in updates:
-                    updates[mailbox.base_url] = self._updates(dream, image, mailbox.base_url)
-                mailbox.deliver(updates[mailbox.base_url])
+                audience = mailbox.base_url, mailbox.language
+                if audience not in updates:
+                    updates[audience] = self._updates(dream, image, *audience)
+                mailbox.deliver(updates[audience])
         except Exception:
             log.exception("publishing a change failed")
 
-    def _updates(self, dream: Dream, image: Image | None, base_url: str) -> list[tuple[int, OutboundMessage]]:
+    def _updates(
+        self, dream: Dream, image: Image | None, base_url: str, language: Language
+    ) -> list[tuple[int, OutboundMessage]]:
         return [
             (number, OutboundMessage(msgspec.json.encode(message), dream.id, dream.revision, dream.deleted))
-            for number, message in views.updates(dream, image, self._url_for_host(base_url), self._clock())
+            for number, message in views.updates(dream, image, self._url_for_host(base_url), self._clock(), language)
         ]
 
     # ---- accounts

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from msgspec import UNSET
 
 from handlers.bodies import AccountBody, DreamBody, ImageBody, ImageErrorBody, UserBody, VariantBody
+from handlers.language import Language
 from handlers.messages import (
     ESTABLISHED,
     CompletedImageBody,
@@ -21,6 +22,7 @@ from handlers.messages import (
     ServerMessage,
     TokenExpiringMessage,
 )
+from handlers.sentences import failure
 from storage.model import FAILURES, Dream, Image, Status, User
 
 UrlFor = Callable[[str], str]  # key in the file storage -> URL that a client can fetch
@@ -40,14 +42,14 @@ def account(user: User) -> AccountBody:
     return AccountBody(user.id, user.username, rfc3339(user.created_at))
 
 
-def error(image: Image) -> ImageErrorBody | None:
+def error(image: Image, language: Language = "en") -> ImageErrorBody | None:
     if image.failure is None:
         return None
-    message, retryable = FAILURES[image.failure]
-    return ImageErrorBody(image.failure, message, retryable)
+    _, retryable = FAILURES[image.failure]
+    return ImageErrorBody(image.failure, failure(image.failure, language), retryable)
 
 
-def image(image: Image, url_for: UrlFor) -> ImageBody:
+def image(image: Image, url_for: UrlFor, language: Language = "en") -> ImageBody:
     """One image as a dream shows it; what is not known yet is null."""
     completed = image.status is Status.COMPLETED
     variants = {
@@ -66,11 +68,11 @@ def image(image: Image, url_for: UrlFor) -> ImageBody:
         animated=image.animated,
         placeholder=image.placeholder,
         attempt=image.attempt,
-        error=error(image),
+        error=error(image, language),
     )
 
 
-def dream(dream: Dream, url_for: UrlFor) -> DreamBody:
+def dream(dream: Dream, url_for: UrlFor, language: Language = "en") -> DreamBody:
     return DreamBody(
         id=dream.id,
         title=dream.title,
@@ -83,7 +85,7 @@ def dream(dream: Dream, url_for: UrlFor) -> DreamBody:
         revision=dream.revision,
         created_at=rfc3339(dream.created_at.astimezone(UTC)),
         updated_at=rfc3339(dream.updated_at.astimezone(UTC)),
-        images=[image(each, url_for) for each in dream.images],
+        images=[image(each, url_for, language) for each in dream.images],
     )
 
 
@@ -91,7 +93,7 @@ def connection_established(dream_id: str, language: str) -> ConnectionEstablishe
     return ConnectionEstablishedMessage(dream_id, ESTABLISHED[language])
 
 
-def image_update(dream: Dream, url_for: UrlFor, now: float) -> ImageUpdateMessage:
+def image_update(dream: Dream, url_for: UrlFor, now: float, language: Language = "en") -> ImageUpdateMessage:
     """The dream's state at the time `now`. `images` are the completed ones, once none is processing."""
     finished = dream.status is not Status.PROCESSING
     completed = [
@@ -100,16 +102,20 @@ def image_update(dream: Dream, url_for: UrlFor, now: float) -> ImageUpdateMessag
         if finished and each.status is Status.COMPLETED and each.largest is not None
     ]
     failed = [
-        FailedImageBody(each.id, each.position, error(each)) for each in dream.images if each.status is Status.FAILED
+        FailedImageBody(each.id, each.position, error(each, language))
+        for each in dream.images
+        if each.status is Status.FAILED
     ]
     return ImageUpdateMessage(dream.id, dream.status, completed, now, dream.revision, failed if finished else UNSET)
 
 
-def image_progress(dream: Dream, changed: Image, url_for: UrlFor, now: float) -> ImageProgressMessage:
+def image_progress(
+    dream: Dream, changed: Image, url_for: UrlFor, now: float, language: Language = "en"
+) -> ImageProgressMessage:
     """One image is completed or has failed; `done` of `total` are."""
     return ImageProgressMessage(
         dream_id=dream.id,
-        image=image(changed, url_for),
+        image=image(changed, url_for, language),
         done=sum(each.status is not Status.PROCESSING for each in dream.images),
         total=len(dream.images),
         revision=dream.revision,
@@ -121,7 +127,9 @@ def token_expiring(seconds: float) -> TokenExpiringMessage:
     return TokenExpiringMessage(max(0, math.ceil(seconds)))
 
 
-def updates(dream: Dream, changed: Image | None, url_for: UrlFor, now: float) -> Iterator[tuple[int, ServerMessage]]:
+def updates(
+    dream: Dream, changed: Image | None, url_for: UrlFor, now: float, language: Language = "en"
+) -> Iterator[tuple[int, ServerMessage]]:
     """The messages about a change, in order: (0 for the dream or the image's id, message).
 
     Of each dream, the newest message under one number replaces what is still queued under it.
@@ -130,6 +138,6 @@ def updates(dream: Dream, changed: Image | None, url_for: UrlFor, now: float) ->
         yield 0, DreamDeletedMessage(dream.id, now)
         return
     if changed is not None and changed.status is not Status.PROCESSING:
-        yield changed.id, image_progress(dream, changed, url_for, now)
+        yield changed.id, image_progress(dream, changed, url_for, now, language)
     if changed is None or dream.status is not Status.PROCESSING or changed.status is Status.PROCESSING:
-        yield 0, image_update(dream, url_for, now)
+        yield 0, image_update(dream, url_for, now, language)

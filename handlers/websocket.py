@@ -59,7 +59,8 @@ class DreamSocket(WebSocketHandler):
         self._closing: Close | None = None
         self._writing = False
         self._loop = asyncio.get_running_loop()
-        self._mailbox = Mailbox("", "", access.base_url(self.request), self._on_arrival)
+        language = preferred_language(self.request.headers.get("Accept-Language"), "en")
+        self._mailbox = Mailbox("", "", access.base_url(self.request), self._on_arrival, language)
 
     def prepare(self) -> None:
         try:

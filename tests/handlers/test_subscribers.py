@@ -507,3 +507,18 @@ def test_close_all_ends_everyone(world: World) -> None:
     assert world.subscribers.closing
     assert [mailbox.ended for mailbox in mailboxes] == ["restarting"] * 4
     assert len(world.subscribers) == 0
+
+
+def test_each_listener_reads_failures_in_its_language(world: World) -> None:
+    """Listeners of one host and language share their messages."""
+    failed = dream(2, image(1, State.FAILED))
+    mailboxes = [Mailbox("ann", "s1", HOST, world.called, language) for language in ("en", "zh", "en")]
+    for mailbox in mailboxes:
+        world.subscribers.add(failed.id, mailbox)
+        world.subscribers.show(dream(1, image(1, State.QUEUED)), mailbox)
+        everything(mailbox)
+    world.hosts.clear()
+    world.subscribers.publish(failed, failed.images[0])
+    said = [taken(mailbox)["image"]["error"]["message"] for mailbox in mailboxes]
+    assert said == ["The picture is damaged and cannot be read.", "图片已损坏，无法读取。", said[0]]
+    assert len(world.hosts) == 2

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from handlers import views
+from handlers.sentences import failure
 from storage.model import FAILURES, Dream, Image, State, User, Variant
 
 ID = "665f0c2a9b1e8a0001a1b2c3"
@@ -304,3 +305,15 @@ def test_news_of_a_deleted_dream_is_that_it_is_gone(state: State) -> None:
     changed = image(1, state)
     assert updates(dream(changed, deleted=True), None) == [(0, "dream_deleted", None)]
     assert updates(dream(changed, deleted=True), changed) == [(0, "dream_deleted", None)]
+
+
+@pytest.mark.parametrize("code", FAILURES)
+def test_a_failure_is_said_in_the_readers_language(code: str) -> None:
+    """In a dream, and in the messages about it."""
+    failed = image(1, State.FAILED, error=code)
+    expected = failure(code, "zh")
+    assert expected != failure(code, "en")
+    assert encoded(views.dream(dream(failed), url_for, "zh"))["images"][0]["error"]["message"] == expected
+    messages = [encoded(message) for _, message in views.updates(dream(failed), failed, url_for, NOW, "zh")]
+    assert messages[0]["image"]["error"]["message"] == expected
+    assert messages[1]["failed_images"][0]["error"]["message"] == expected
