@@ -57,8 +57,6 @@ MACHINERY = {"motor", "pymongo", "bson", "tornado", "aiofiles", "oss2", "PIL"}
 # Modules that only join others: what they promise shows from outside, on a whole server.
 JOURNEYS = {
     "server.py": "test_stop.py",  # starts, serves, drains
-    "handlers/routes.py": "test_dreams.py",  # a row that is missing or wrong fails every journey
-    "handlers/upload.py": "test_uploads.py",  # parts while they stream, limits, cut connections
     "processing/janitor.py": "test_uploads.py",  # nothing is left behind
     "processing/checks.py": "test_commands.py",  # each part tried, and each failure named
     "processing/mover.py": "test_commands.py",  # beside a running server, killed and gone on
