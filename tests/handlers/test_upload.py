@@ -112,9 +112,7 @@ CASES: list[tuple[str, bytes, dict[str, Any], int, str]] = [
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize(
-    ("body", "settings", "status", "detail"), [case[1:] for case in CASES], ids=[c[0] for c in CASES]
-)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case[0])
 async def test_what_is_not_allowed_is_refused_while_it_comes(
     staging: Staging, folder: Path, case: tuple[str, bytes, dict[str, Any], int, str]
 ) -> None:
