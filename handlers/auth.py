@@ -1,6 +1,6 @@
-"""Accounts over HTTP: register, sign in, get fresh tokens, sign out, see and delete the account.
+"""Accounts over HTTP: register, sign in, refresh tokens, sign out, read and delete the account.
 
-It must not know how accounts are kept.
+It must not know how accounts are stored.
 """
 
 import time
@@ -29,7 +29,7 @@ COOKIE_PATH = "/api/auth"
 
 
 class AuthHandler(ApiHandler):
-    """What hands out tokens, or takes them back."""
+    """A call that issues or revokes tokens."""
 
     users: Users
 
@@ -49,7 +49,7 @@ class AuthHandler(ApiHandler):
         )
 
     def session_end(self) -> datetime:
-        # Not before its tokens: a revoked session is remembered for as long as it is kept.
+        # As late as its last token expires: the server remembers a revocation as long as the session's document.
         longest = max(self.tokens.refresh_lifetime, self.tokens.access_lifetime)
         return datetime.fromtimestamp(time.time() + longest, UTC)
 
@@ -98,7 +98,7 @@ class LoginHandler(AuthHandler):
     async def post(self) -> None:
         username, password = _given(self.read_json(LoginBody))
         if len(username) > NAME_LENGTH or len(password) > PASSWORD[-1]:
-            raise _wrong()  # nobody's: no account could have been made with them
+            raise _wrong()  # no account can have these
         ip = self.access.client_ip(self.request)
         self.limits.sign_in(username, ip)
         try:
@@ -139,7 +139,7 @@ class RefreshHandler(AuthHandler):
             self.tokens.revoke(old.session, time.time())
             self.signed_out(old.user, old.session)
             raise InvalidToken("signed_out")
-        if await self.users.get(old.user) is None:  # deleted while it was just signing in
+        if await self.users.get(old.user) is None:  # the account was deleted during this sign-in
             raise InvalidToken("signed_out")
         self.answer(200, self.grant(old.user, old.session, old.number + 1))
 
@@ -172,15 +172,17 @@ class MeHandler(AuthHandler):
         self.answer(200, views.account(user))
 
     async def delete(self) -> None:
-        """First nobody may come in, then the dreams go, the account last: if that fails half-way, its owner can sign
-        in and delete it again."""
+        """End all sessions, then delete the dreams, and the account last.
+
+        After a failure half-way, the owner can sign in and delete it again.
+        """
         user = self.caller.user
         for session in await self.users.revoke_all(user):
             self.tokens.revoke(session, time.time())
         self.signed_out(user, None)
         await self.dreams.delete_all(user)
         await self.users.delete(user)
-        self.tokens.revoke(user, time.time())  # who signed in meanwhile
+        self.tokens.revoke(user, time.time())  # sessions that began meanwhile
         self.clear_cookie(COOKIE, path=COOKIE_PATH)
         self.set_status(204)
 

@@ -1,4 +1,4 @@
-"""Signed tokens: who is calling, until when, and the refresh tokens that fetch new ones.
+"""Signed tokens: access tokens, which name the caller, and refresh tokens, which are exchanged for new ones.
 
 Pure: it must not know Tornado or the database; the time is always a parameter.
 """
@@ -18,12 +18,12 @@ ALGORITHM = "HS256"
 # long as that call takes; the driver gives calls up after 30 s.
 IN_THE_MAKING = 60.0  # seconds
 
-MOST_KNOWN = 1024  # access tokens whose signature need not be looked at again, half a kilobyte each
+MOST_KNOWN = 1024  # access tokens whose signature is not verified again; half a kilobyte each
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who an access token speaks for."""
+    """The user and session that an access token names."""
 
     user: str
     session: str
@@ -68,10 +68,10 @@ Claims = TypeVar("Claims", _Access, _Refresh)
 
 
 class Tokens:
-    """Makes and reads tokens, and remembers the revoked access tokens until they have run out anyway."""
+    """Issues and verifies tokens, and remembers revocations until the revoked access tokens have expired."""
 
     def __init__(self, secret: bytes, *, access_lifetime: float, refresh_lifetime: float) -> None:
-        # The secret signs picture addresses too; with a key of its own no signature serves twice.
+        # The secret also signs picture URLs. A derived key keeps a signature of one kind from serving as the other.
         self._key = hmac.digest(secret, b"dreamlog tokens", "sha256")
         self.access_lifetime = access_lifetime
         self.refresh_lifetime = refresh_lifetime
@@ -82,13 +82,13 @@ class Tokens:
         return self._sign(_Access("access", user, session, now + self.access_lifetime))
 
     def caller(self, token: str, now: float) -> Caller:
-        """Whom `token` speaks for; raises `InvalidToken` when it is forged, has run out or was revoked."""
+        """The caller that `token` names. Raises `InvalidToken` when it is forged, expired or revoked."""
         caller = self._known(token)
         self.check(caller, now)
         return caller
 
     def check(self, caller: Caller, now: float) -> None:
-        """Raises `InvalidToken` once the caller's token has run out or was revoked: for calls that take long."""
+        """Raises `InvalidToken` once the caller's token has expired or was revoked. For calls that take long."""
         if caller.session in self._revoked or caller.user in self._revoked:
             raise InvalidToken("signed_out")
         if caller.expires <= now:
@@ -98,14 +98,14 @@ class Tokens:
         return self._sign(_Refresh("refresh", user, session, now + self.refresh_lifetime, number))
 
     def read_refresh(self, token: str, now: float) -> Refresh:
-        """What `token` says. That its number is still the session's newest, only the database knows."""
+        """The contents of `token`. Only the database knows whether its number is still the session's newest."""
         claims = self._read(token, _Refresh, "refresh")
         if claims.exp <= now:
             raise InvalidToken("refresh_token_expired")
         return Refresh(claims.sub, claims.sid, claims.number)
 
     def revoke(self, id: str, now: float) -> None:
-        """The access tokens of this session or user end now. An id that is revoked must never be used again."""
+        """End the access tokens of this session or user now. A revoked id must never be used again."""
         while self._revoked and (oldest := next(iter(self._revoked))) and self._revoked[oldest] <= now:
             del self._revoked[oldest]
         self._revoked.pop(id, None)

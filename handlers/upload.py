@@ -1,6 +1,6 @@
-"""One multipart request while it streams: its limits, first bytes and staged files; gone unless kept.
+"""A multipart request while it streams: checks the limits and the first bytes of each image, and stages the files.
 
-It must not know what becomes of the images, and of none is more than a megabyte in memory at a time.
+It must not know what becomes of the images. At most a megabyte of an image is in memory at a time.
 """
 
 import math
@@ -28,7 +28,7 @@ TEXT_LIMIT = JSON_LIMIT  # bytes of all text fields together
 
 
 def most_bytes(settings: Images) -> int:
-    """What one request may have in all, with room for what stands between the parts."""
+    """The most bytes of one request: all images, all text fields, and the headers of the parts."""
     return settings.max_bytes * settings.max_per_dream + 2 * TEXT_LIMIT
 
 
@@ -39,12 +39,12 @@ class Received(NamedTuple):
 
 
 class Upload:
-    """The parts of one request. Whoever makes one must end it with `keep` or `discard`."""
+    """The parts of one request. Its creator must end it with `keep` or `discard`."""
 
     def __init__(
         self, headers: Mapping[str, str], *, staging: Staging, settings: Images, room: int, one_more: Callable[[], None]
     ) -> None:
-        """`room`: how many images may come; `one_more` is called for each, and may refuse it by raising."""
+        """`room` is the most images that may come. `one_more` is called for each, and may refuse it by raising."""
         self.fields: dict[str, list[str]] = {}
         self.parts: list[Received] = []
         self._staging = staging
@@ -78,7 +78,7 @@ class Upload:
                     await self._ends()
 
     def finish(self) -> None:
-        """After the last byte: every image is durable."""
+        """Call after the last byte. Every image is durable then; raises a 400 for a form that is incomplete."""
         try:
             self._parser.close()
         except MultipartError:
@@ -91,7 +91,7 @@ class Upload:
         ]
 
     def keep_if_in(self, dream: Dream) -> None:
-        """Keep the images when `dream` has them; it has not when an equal request was faster."""
+        """Keep the images if they are in `dream`. They are not when a request with the same key was faster."""
         if {part.name for part, *_ in self.parts} & {image.staged for image in dream.images}:
             self.keep()
 
@@ -150,7 +150,7 @@ class Upload:
     async def _image_ends(self, part: Part, *, named: bool) -> None:
         if self._format is None:
             if not named and not self._head:
-                return  # what a browser sends for a file field in which nothing was picked
+                return  # a browser sends such a part when nobody has picked a file
             await self._recognize()
         kind = self._format
         assert kind is not None
@@ -222,7 +222,7 @@ class UploadHandler(ApiHandler):
 
     @asynccontextmanager
     async def uploaded(self) -> AsyncIterator[Upload]:
-        """The whole upload, durable; its images go when the block is left without `keep`."""
+        """The whole upload, durable. Its files are removed at the end of the block unless `keep` was called."""
         assert self.upload is not None
         upload, self.upload = self.upload, None
         try:
@@ -231,7 +231,7 @@ class UploadHandler(ApiHandler):
             self.tokens.check(replace(self.caller, expires=math.inf), time.time())
             yield upload
         except Unavailable:
-            # The database may have taken the write and lost the answer. The janitor removes what nobody refers to.
+            # The database may have made the write although its answer was lost. The janitor removes orphans.
             upload.keep()
             raise
         finally:
