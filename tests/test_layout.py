@@ -63,7 +63,10 @@ JOURNEYS = {
     "storage/resources.py": "test_commands.py",  # with a server and without
 }
 # Modules that are tested with the one that uses them.
-ELSEWHERE = {"storage/oss_errors.py": "storage/test_oss.py", "handlers/answers.py": "handlers/test_dreams.py"}
+ELSEWHERE = {
+    "storage/oss_errors.py": "storage/test_oss.py",
+    "handlers/answers.py": "handlers/test_dreams.py",
+}
 # What is loaded only by who uses it: the reason stands there.
 LATE = {"storage/resources.py": ["storage.oss"]}
 

@@ -65,12 +65,12 @@ def error(output: Output) -> dict[str, Any]:
 
 def ended(outputs: list[Output], code: str, number: int) -> bool:
     """Is this an error of that code and then a close with that number, and nothing else?"""
-    told, closed = outputs
+    first, closed = outputs
     assert isinstance(closed, Close)
-    return error(told)["code"] == code and closed.code == number
+    return error(first)["code"] == code and closed.code == number
 
 
-# ---- who you are
+# ---- authentication
 
 
 @pytest.mark.parametrize("header", ["Bearer ann", "bearer ann", "BEARER   ann ", "ann"])
@@ -92,7 +92,7 @@ def test_first_message_signs_in(token: str) -> None:
 
 
 def test_many_dreams_wait_for_subscribe() -> None:
-    """Without a dream in the address, signing in subscribes to nothing."""
+    """Without a dream in the URL, signing in subscribes to nothing."""
     assert new(None).opened("Bearer ann", START) == [Join(Caller("ann", "session of ann", START.wall + LIFE))]
 
 
@@ -117,7 +117,7 @@ def test_anything_else_first_closes(message: Any) -> None:
 
 
 def test_authentication_has_a_time_limit() -> None:
-    """Who says nothing for `auth_timeout` gets an error and 4401; not a moment earlier."""
+    """A client that stays silent for `auth_timeout` gets an error and 4401, not a moment earlier."""
     opened = new()
     assert opened.deadline() == START.steady + 10
     assert opened.tick(later(9.99)) == []
@@ -143,7 +143,7 @@ def quiet(opened: Conversation, now: Now) -> list[Output]:
 
 
 def test_token_warns_a_minute_before_and_then_ends() -> None:
-    """A minute before the token ends the client is told, once; at its end 4101."""
+    """A minute before the token expires the client gets one warning; at its end the connection closes with 4101."""
     opened = signed_in()
     assert quiet(opened, later(LIFE - 60.1)) == []
     assert quiet(opened, later(LIFE - 60)) == [Send(TokenExpiringMessage(60))]
@@ -169,7 +169,7 @@ def test_new_token_extends() -> None:
 
 
 def test_extending_with_another_users_token_closes() -> None:
-    """A token of another user does not change who one is: error and 4401."""
+    """A token of another user does not change the caller: error and 4401."""
     assert ended(say(signed_in(), {"type": "authenticate", "token": "bob"}), "wrong_user", 4401)
 
 
@@ -228,7 +228,7 @@ BAD = [
 
 @pytest.mark.parametrize("message", BAD)
 def test_bad_message_is_an_error_and_the_connection_stays(message: str | bytes) -> None:
-    """What is not understood, and anything binary, is answered with `bad_message`."""
+    """An invalid message, and any binary one, gets the answer `bad_message`."""
     opened = signed_in(None)
     (output,) = opened.received(message, START)
     assert error(output) == {"code": "bad_message"}
@@ -247,7 +247,7 @@ def test_fifth_bad_message_closes() -> None:
 
 @pytest.mark.parametrize("kind", ["subscribe", "unsubscribe"])
 def test_single_dream_takes_no_subscriptions(kind: str) -> None:
-    """With a dream in the address, subscribe and unsubscribe are not understood."""
+    """With a dream in the URL, subscribe and unsubscribe are invalid."""
     (output,) = say(signed_in(), {"type": kind, "dream_ids": ["d1"]})
     assert error(output) == {"code": "bad_message"}
 
@@ -371,7 +371,7 @@ def test_no_heartbeat_before_the_state() -> None:
     assert signed_in().tick(later(25)) == [Ping()]
 
 
-def test_news_of_a_dream_left_behind_is_no_subscription() -> None:
+def test_an_update_after_unsubscribing_is_no_subscription() -> None:
     """What still goes out after `unsubscribe` does not bring the heartbeat back."""
     opened = signed_in(None)
     assert opened.sent("a", 4, last=False) == []
@@ -420,7 +420,7 @@ def test_deadline_is_the_nearest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "code", "told"),
+    ("name", "code", "has_error"),
     [
         ("dream_deleted", 1000, False),
         ("message_too_big", 1009, True),
@@ -441,12 +441,12 @@ def test_deadline_is_the_nearest() -> None:
         ("not_found", 4403, True),
     ],
 )
-def test_every_end_has_its_code(name: str, code: int, told: bool) -> None:
+def test_every_end_has_its_code(name: str, code: int, has_error: bool) -> None:
     """The close codes of the protocol; an error first wherever the client was the cause."""
     outputs = signed_in().end(name)
     assert isinstance(outputs[-1], Close)
     assert outputs[-1].code == code
-    assert [error(each)["code"] for each in outputs[:-1]] == ([name] if told else [])
+    assert [error(each)["code"] for each in outputs[:-1]] == ([name] if has_error else [])
 
 
 def test_the_list_of_ends_is_complete() -> None:
@@ -456,14 +456,14 @@ def test_the_list_of_ends_is_complete() -> None:
 
 
 @pytest.mark.parametrize("name", ["rate_limited", "too_many_connections"])
-def test_refusal_says_when_to_come_back(name: str) -> None:
+def test_a_refusal_says_when_to_reconnect(name: str) -> None:
     """Over a limit, the error carries `retry_after`."""
     outputs = signed_in().end(name, retry_after=7)
     assert error(outputs[0]) == {"code": name, "retry_after": 7}
 
 
 def test_nothing_follows_the_close() -> None:
-    """A closed session says nothing more, whatever happens to it."""
+    """A closed conversation has no more outputs, whatever happens."""
     silent: list[Callable[[Conversation], list[Output]]] = [
         lambda it: say(it, {"type": "ping", "timestamp": 1}),
         lambda it: say(it, "x"),

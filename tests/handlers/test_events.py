@@ -33,7 +33,7 @@ FAILED = tuple(image(number, State.FAILED) for number in range(1, 501))  # a sta
 
 
 class Dreams:
-    """Ann's dreams. What is read is as old as the question; the answer waits while `gate` is closed."""
+    """Ann's dreams. A read returns the state at its beginning, and waits while `gate` is closed."""
 
     def __init__(self, *dreams: Dream) -> None:
         self.known = {each.id: each for each in dreams}
@@ -54,10 +54,10 @@ class Dreams:
 
 
 class World:
-    """A server on loopback with both handlers. When it is left, nothing of any request may be left."""
+    """A server on loopback with both handlers. At its end no request and no listener may remain."""
 
     def __init__(self, *dreams: Dream, connections: int = 0, send_buffer: int = 0, **settings: Any) -> None:
-        """`send_buffer` makes what the system takes off our hands for each client small, so that one is slow sooner."""
+        """`send_buffer` is the size of each connection's buffer in the system: a small one makes a client slow."""
         self.dreams = Dreams(*(dreams or (dream(1, BUSY),)))
         self.tokens = Tokens(b"x" * 32, access_lifetime=900, refresh_lifetime=900)
         self.subscribers = Subscribers(url_for_host=url_for_host, connections=connections)
@@ -104,7 +104,7 @@ class World:
         await self._http.close_all_connections()
 
     def api(self, user: str = "ann", session: str = "s1", lasts: float = 900.0) -> Api:
-        """For one whose token lasts so many seconds."""
+        """A client whose token lasts so many seconds."""
         api = Api(f"http://127.0.0.1:{self.port}")
         api.access = self.tokens.access(user, session, time.time() - 900 + lasts)
         self._apis.append(api)
@@ -115,14 +115,14 @@ class World:
         return Events.of(api or self.api(), "d1", headers=named)
 
     async def waiting(self, query: str = "since=1&wait=60", api: Api | None = None) -> "asyncio.Task[HTTPResponse]":
-        """A read that waits, once it is in the registry and has read what it waits for a change of."""
+        """A long poll, once it is in the registry and has read its dream."""
         before = len(self.subscribers), self.dreams.reading
         task = asyncio.create_task((api or self.api()).call("GET", f"/api/dreams/d1?{query}"))
         await until(lambda: (len(self.subscribers), self.dreams.reading) == (before[0] + 1, before[1] + 1), "it waits")
         return task
 
     def change(self, to: Dream, progress: int = 0) -> None:
-        """What a write does; `progress` is the id of the image that it finished."""
+        """Publish as a write does; `progress` is the id of the image that it finished."""
         self.dreams.known[to.id] = to
         if to.deleted:
             del self.dreams.known[to.id]
@@ -143,7 +143,7 @@ def url_for_host(base: str) -> Callable[[str], str]:
 
 
 class Silent:
-    """A client that sends one request and takes no more than the smallest buffer of the system holds."""
+    """A client that sends one request and reads no more than the smallest buffer of the system holds."""
 
     def __init__(self, world: World, path: str = "/api/dreams/d1/events") -> None:
         self._port = world.port
@@ -165,7 +165,7 @@ class Silent:
         return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(self.socket, 1 << 16), WITHIN)
 
     async def is_cut_off(self) -> bool:
-        """Once the connection has ended: what was still under way was not all of the answer."""
+        """Whether the connection ended before the answer was complete."""
         found = b""
         try:
             while data := await self.read():
@@ -215,8 +215,8 @@ async def test_packets_are_not_delayed_and_not_sent_for_ever() -> None:
 
 
 @pytest.mark.gen_test
-async def test_news_while_the_state_is_read_follows_it() -> None:
-    """The stream is registered before the dream is read: what changes meanwhile comes after the state."""
+async def test_an_update_during_the_read_follows_the_state() -> None:
+    """The handler subscribes before it reads the dream: a change in the meantime comes after the state."""
     async with World() as world:
         world.dreams.gate.clear()
         opening = asyncio.create_task(world.events().__aenter__())
@@ -236,7 +236,7 @@ async def test_news_while_the_state_is_read_follows_it() -> None:
 
 @pytest.mark.gen_test
 async def test_last_event_id_changes_nothing() -> None:
-    """Who comes back gets the state first, whatever it had."""
+    """A client that reconnects gets the state first, whatever it had."""
     async with World(dream(5, BUSY)) as world, world.events(Last_Event_ID="5") as events:
         await events.message("image_update", revision=5)
 
@@ -254,7 +254,7 @@ async def test_deleted_dream_ends_the_stream() -> None:
 
 @pytest.mark.gen_test
 async def test_heartbeats_keep_a_quiet_stream() -> None:
-    """They carry the newest revision, as those of the WebSocket, and come between news too."""
+    """They carry the newest revision, as on the WebSocket, and also come between updates."""
     async with World(ping_interval=0.1) as world, world.events() as events:
         heartbeat = await events.message("heartbeat", revision=1)
         assert list(heartbeat) == ["type", "dream_id", "revision", "timestamp"]
@@ -281,7 +281,7 @@ async def test_token_end_is_announced_and_ends_the_stream(language: str, ascii: 
 
 @pytest.mark.gen_test
 async def test_signing_out_ends_the_streams() -> None:
-    """The session's streams are told so, those of the user's other sessions that they may come back."""
+    """The streams of the session end with that reason; those of other sessions learn that they may reconnect."""
     async with World() as world:
         async with world.events() as mine, world.events(world.api(session="s2")) as elsewhere:
             for events in (mine, elsewhere):
@@ -293,7 +293,7 @@ async def test_signing_out_ends_the_streams() -> None:
 
 @pytest.mark.gen_test
 async def test_restart_ends_the_streams() -> None:
-    """Every stream is told, also one whose state is being read, which has not begun: that is 503, as for later ones."""
+    """Every stream ends with an error; a stream whose state is still being read becomes 503, as later ones do."""
     async with World() as world, world.events() as events:
         await events.message("image_update")
         world.dreams.gate.clear()
@@ -311,7 +311,7 @@ async def test_restart_ends_the_streams() -> None:
 @pytest.mark.parametrize(("user", "dream_id"), [("bob", "d1"), ("ann", "d2"), ("ann", "D1")])
 @pytest.mark.parametrize("query", ["/events", "?since=1&wait=60"])
 async def test_foreign_and_missing_dreams_look_alike(user: str, dream_id: str, query: str) -> None:
-    """Another's dream, none, and an id in other letters: 404 before any stream or waiting begins."""
+    """The dream of another user, none, and another spelling of the id are 404 before any stream or wait begins."""
     async with World() as world:
         answer = await world.api(user).call("GET", f"/api/dreams/{dream_id}{query}")
         assert problem(answer, 404)["detail"] == "There is no such dream."
@@ -330,7 +330,7 @@ async def test_database_down_means_come_back(query: str) -> None:
 
 @pytest.mark.gen_test
 async def test_connections_of_an_account_are_limited() -> None:
-    """Streams and waiting reads count alike; one too many is 429 with `Retry-After`; one that leaves makes room."""
+    """Streams and long polls count alike; one too many is 429 with `Retry-After`; one that leaves makes room."""
     async with World(connections=2) as world:
         waiting = await world.waiting()
         async with world.events() as events:
@@ -352,7 +352,7 @@ async def test_connections_of_an_account_are_limited() -> None:
 
 @pytest.mark.gen_test
 async def test_slow_reader_costs_others_nothing() -> None:
-    """One that takes nothing is cut off, and until then costs the newest of each kind; another gets every message."""
+    """A client that reads nothing is cut off, and until then costs the newest of each kind; others get everything."""
     async with (
         World(slow_timeout=seconds(0.5), send_buffer=4096) as world,
         world.events() as quick,
@@ -376,7 +376,7 @@ async def test_slow_reader_costs_others_nothing() -> None:
 @pytest.mark.gen_test
 @pytest.mark.parametrize("why", ["restart", "sign-out"])
 async def test_slow_reader_holds_nothing_up(why: str) -> None:
-    """When a stream must end, what its client does not take is not waited for."""
+    """When a stream must end, the server does not wait for data that its client does not read."""
     async with World(slow_timeout=WITHIN * 10, send_buffer=4096) as world, Silent(world) as slow:
         await slow.read()
         world.change(dream(2, *FAILED))
@@ -390,7 +390,7 @@ async def test_slow_reader_holds_nothing_up(why: str) -> None:
 @pytest.mark.gen_test
 @pytest.mark.parametrize("path", ["/api/dreams/d1/events", "/api/dreams/d1?since=1&wait=60"])
 async def test_client_that_goes_leaves_the_registry(path: str, caplog: pytest.LogCaptureFixture) -> None:
-    """At once, whether its dream is being read or it listens; what changes then is nobody's, and nothing is amiss."""
+    """At once, whether its dream is being read or it listens; later changes go nowhere, and nothing is logged."""
     async with World(ping_interval=600) as world:
         world.dreams.gate.clear()
         async with Silent(world, path):

@@ -1,4 +1,4 @@
-"""WebSocket frames on a real socket: however they come, and however little the other side takes."""
+"""WebSocket frames on a real socket: in whatever pieces they arrive, and however slowly the other side reads."""
 
 import asyncio
 import inspect
@@ -19,7 +19,7 @@ from tests.client import until
 
 
 class Handler(WebSocketHandler):
-    """Keeps what it hears."""
+    """Records every message."""
 
     last: "Handler"
 
@@ -68,7 +68,7 @@ async def connected() -> AsyncIterator[Ends]:
 
 
 def frame(payload: bytes, *, first: int = 0x81) -> bytes:
-    """As a client sends it: masked."""
+    """A masked frame, as a client sends it."""
     length = len(payload)
     if length < 126:
         head = struct.pack("!BB", first, 0x80 | length)
@@ -93,7 +93,7 @@ async def text(reader: asyncio.StreamReader) -> bytes:
 @pytest.mark.gen_test
 @pytest.mark.parametrize("piece", [1, 5, 16 * 1024, 1 << 20])
 async def test_messages_are_read_however_they_are_cut(piece: int) -> None:
-    """Short ones, longer ones, one in three frames with a ping between them; byte by byte, or all at once."""
+    """Short and long messages, and one in three frames around a ping; byte by byte, or all at once."""
     long = "雨" * (20_000 if piece > 5 else 50)
     sent = [
         frame(b"one"),
@@ -116,7 +116,7 @@ async def test_messages_are_read_however_they_are_cut(piece: int) -> None:
 
 @pytest.mark.gen_test
 async def test_a_message_that_is_too_long_closes() -> None:
-    """With 1009, before it is read."""
+    """With 1009, before the server reads it."""
     async with connected() as (handler, reader, writer):
         writer.write(frame(b"x" * 300_001))
         assert (await reader.readexactly(4))[2:] == struct.pack("!H", 1009)
@@ -125,7 +125,7 @@ async def test_a_message_that_is_too_long_closes() -> None:
 
 @pytest.mark.gen_test
 async def test_texts_of_every_length_arrive() -> None:
-    """Those written together in order, each a message of its own."""
+    """Texts of one write arrive in order, each as a message of its own."""
     texts = [b"x" * length for length in (0, 1, 125, 126, 65_535, 65_536)]
     async with connected() as (handler, reader, _):
         handler.frames.write_texts(texts)
@@ -134,7 +134,7 @@ async def test_texts_of_every_length_arrive() -> None:
 
 @pytest.mark.gen_test
 async def test_what_is_not_taken_at_once_follows() -> None:
-    """In order, when the other side reads on; the writer is told when."""
+    """In order, as the other side reads on; a future of the writer completes with each."""
     texts = [bytes([65 + n]) * 3_000_000 for n in range(4)]
     async with connected() as (handler, reader, _):
         written = [handler.frames.write_texts([each]) for each in texts]
@@ -148,8 +148,8 @@ async def test_what_is_not_taken_at_once_follows() -> None:
 
 
 @pytest.mark.gen_test
-async def test_writing_to_who_is_gone_says_so() -> None:
-    """At once when it is known; else the connection closes."""
+async def test_writing_to_a_closed_connection_raises() -> None:
+    """Once the close is known; until then a failed write closes the connection."""
     async with connected() as (handler, _, writer):
         writer.transport.abort()
         await until(lambda: handler.closed, "the end is noticed")
@@ -159,7 +159,7 @@ async def test_writing_to_who_is_gone_says_so() -> None:
 
 @pytest.mark.gen_test
 async def test_a_connection_that_breaks_while_it_is_written_to_closes() -> None:
-    """The system says so first in the write."""
+    """The write itself reports it first."""
     async with connected() as (handler, _, _writer):
         handler.frames.stream.socket.shutdown(socket.SHUT_WR)
         written = handler.frames.write_texts([b"x"])

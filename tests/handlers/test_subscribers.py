@@ -1,4 +1,4 @@
-"""The registry and its mailboxes: who is told what, in which order, and what is left out."""
+"""The registry and its mailboxes: which listener receives what, in which order, and what is dropped."""
 
 import logging
 from collections.abc import Callable
@@ -52,13 +52,13 @@ def decoded(message: OutboundMessage) -> Any:
 
 
 def taken(mailbox: Mailbox) -> Any:
-    """The oldest message that waits, or None."""
+    """Take the oldest queued message; None when there is none."""
     messages = mailbox.take(1)
     return decoded(messages[0]) if messages else None
 
 
 def everything(mailbox: Mailbox) -> list[tuple[str, int]]:
-    """(type, revision) of all that waits, which is taken."""
+    """Take every queued message: (type, revision) of each."""
     found = []
     while (found_message := taken(mailbox)) is not None:
         found.append((found_message["type"], found_message.get("revision", 0)))
@@ -66,7 +66,7 @@ def everything(mailbox: Mailbox) -> list[tuple[str, int]]:
 
 
 def decoded_all(mailbox: Mailbox) -> list[Any]:
-    """Every queued message, which this takes."""
+    """Take every queued message."""
     return [decoded(message) for message in mailbox.take(1000)]
 
 
@@ -94,7 +94,7 @@ class World:
         return Mailbox(user, session, host, self.called)
 
     def listener(self, *dreams: Dream, host: str = HOST) -> Mailbox:
-        """A mailbox that has been shown these dreams, and taken the states."""
+        """A mailbox that listens to these dreams and has already received their states."""
         mailbox = self.mailbox(host=host)
         for each in dreams:
             self.subscribers.add(each.id, mailbox)
@@ -118,7 +118,7 @@ ESTABLISHED = ConnectionEstablishedMessage("d1", "hello")
 
 
 def test_state_comes_first(world: World) -> None:
-    """A newcomer gets `connection_established`, and next the state with addresses of the host it used."""
+    """A newcomer gets `connection_established`, and next the state with URLs at the host it used."""
     mailbox = world.mailbox()
     world.subscribers.add("d1", mailbox)
     world.subscribers.show(dream(3, image(1)), mailbox, ESTABLISHED)
@@ -136,7 +136,7 @@ def test_state_comes_first(world: World) -> None:
 
 
 def test_nothing_falls_between_registering_and_reading(world: World) -> None:
-    """What is published while the state is read waits, and follows the state when it is newer."""
+    """A change that is published while the state is read is held back, and follows the state when it is newer."""
     mailbox = world.mailbox()
     world.subscribers.add("d1", mailbox)
     world.subscribers.publish(dream(4, image(1), BUSY2), image(1))
@@ -148,7 +148,7 @@ def test_nothing_falls_between_registering_and_reading(world: World) -> None:
 
 @pytest.mark.parametrize("read", [4, 5])
 def test_what_is_older_than_the_state_is_not_sent(world: World, read: int) -> None:
-    """News that the state already contains is dropped, whether it came before the state was read or after."""
+    """An update that the state already contains is dropped, whether it arrives before the read or after."""
     mailbox = world.mailbox()
     world.subscribers.add("d1", mailbox)
     world.subscribers.publish(dream(3, BUSY), BUSY)
@@ -160,8 +160,8 @@ def test_what_is_older_than_the_state_is_not_sent(world: World, read: int) -> No
     assert everything(mailbox) == [("image_update", 6)]
 
 
-def test_late_news_is_dropped(world: World) -> None:
-    """Two writes whose answers overtake each other: revisions never go back on a connection."""
+def test_a_late_update_is_dropped(world: World) -> None:
+    """When the answers of two writes overtake each other, revisions still never go back on a connection."""
     mailbox = world.listener(dream(1, BUSY, BUSY2))
     world.subscribers.publish(dream(3, image(1), image(2)), image(2))
     world.subscribers.publish(dream(2, image(1), BUSY2), image(1))
@@ -169,7 +169,7 @@ def test_late_news_is_dropped(world: World) -> None:
 
 
 def test_subscribing_again_shows_the_state_again(world: World) -> None:
-    """A second `add` holds updates back again and sends the newer state; what waited of older revisions is dropped."""
+    """A second `add` holds updates back again and sends the newer state; queued older updates are dropped."""
     mailbox = world.listener(dream(1, BUSY, BUSY2))
     world.subscribers.publish(dream(2, image(1), BUSY2), image(1))
     world.subscribers.add("d1", mailbox)
@@ -187,7 +187,7 @@ def test_same_state_is_shown_again(world: World) -> None:
 
 
 def test_slow_newcomer_still_gets_the_state_next(world: World) -> None:
-    """However much news comes while `connection_established` waits, the next message is an `image_update`."""
+    """However many updates arrive before `connection_established` is sent, the next message is an `image_update`."""
     mailbox = world.mailbox()
     world.subscribers.add("d1", mailbox)
     world.subscribers.show(dream(1, BUSY, BUSY2), mailbox, ESTABLISHED)
@@ -244,8 +244,8 @@ def test_held_updates_are_delivered_once(world: World) -> None:
 # ---- the queue
 
 
-def test_newest_of_each_image_and_of_the_dream_waits(world: World) -> None:
-    """A newer message of the same image or dream replaces the waiting one, and goes to the end."""
+def test_the_newest_of_each_image_and_of_the_dream_is_queued(world: World) -> None:
+    """A newer message of the same image or dream replaces the queued one, and goes to the end."""
     mailbox = world.listener(dream(1, BUSY, BUSY2))
     failed = image(1, State.FAILED)
     for revision, changed in [(2, failed), (3, image(2)), (4, BUSY), (5, image(1)), (6, None)]:
@@ -263,7 +263,7 @@ def test_dreams_do_not_replace_each_other(world: World) -> None:
 
 
 def test_replies_keep_their_order_and_number(world: World) -> None:
-    """The connection's own messages are all kept, in order, between the news."""
+    """The connection's own messages are all kept, in order, between the updates."""
     mailbox = world.listener(dream(1, BUSY))
     for number in range(3):
         mailbox.send(PongMessage(msgspec.Raw(b"%d" % number)))
@@ -274,7 +274,7 @@ def test_replies_keep_their_order_and_number(world: World) -> None:
 
 
 def test_newer_heartbeat_replaces_the_waiting_one(world: World) -> None:
-    """Of each dream one heartbeat waits at most."""
+    """At most one heartbeat of each dream is queued."""
     mailbox = world.mailbox()
     for revision, dream_id in [(1, "d1"), (1, "d2"), (2, "d1")]:
         mailbox.send(HeartbeatMessage(dream_id, revision, NOW), heartbeat_of=dream_id)
@@ -334,8 +334,8 @@ def test_encoded_once_for_all_listeners(world: World) -> None:
     assert {tuple(map(id, pair)) for pair in messages} == {tuple(map(id, messages[0]))}
 
 
-def test_each_host_gets_its_own_addresses(world: World) -> None:
-    """Pictures' addresses begin with the host that the client used: one encoding for each."""
+def test_each_host_gets_its_own_urls(world: World) -> None:
+    """Image URLs begin with the host that the client used; each host costs one encoding."""
     first, second = world.listener(dream(1, BUSY)), world.listener(dream(1, BUSY), host="http://localhost:8000")
     world.subscribers.publish(dream(2, image(1)), None)
     assert sorted(world.hosts) == ["http://localhost:8000", HOST]
@@ -366,7 +366,7 @@ def test_publish_never_raises(world: World, caplog: pytest.LogCaptureFixture) ->
 
 
 def test_a_deletion_is_the_last_message(world: World) -> None:
-    """Deletion is told as the last of its dream, and nobody listens to it any more."""
+    """The deletion is the last message of its dream, and removes all its subscriptions."""
     mailbox = world.listener(dream(1, BUSY), dream(1, BUSY, id="d2"))
     world.subscribers.publish(dream(2, deleted=True), None)
     world.subscribers.publish(dream(3), None)
@@ -378,7 +378,7 @@ def test_a_deletion_is_the_last_message(world: World) -> None:
 
 
 def test_deletion_while_the_state_is_read_follows_it(world: World) -> None:
-    """A dream deleted between registering and showing is shown, and then told to be gone."""
+    """A client that subscribes just before the deletion receives the state, and then the deletion."""
     mailbox = world.mailbox()
     world.subscribers.add("d1", mailbox)
     world.subscribers.publish(dream(2, deleted=True), None)
@@ -390,7 +390,7 @@ def test_deletion_while_the_state_is_read_follows_it(world: World) -> None:
 
 
 def test_removed_dream_is_silent_at_once(world: World) -> None:
-    """`remove` drops what waits of that dream, and of that one only."""
+    """`remove` drops the queued messages of that dream only."""
     mailbox = world.listener(dream(1, BUSY), dream(1, BUSY, id="d2"))
     for id in ("d1", "d2"):
         world.subscribers.publish(dream(2, BUSY, id=id), None)
@@ -401,7 +401,7 @@ def test_removed_dream_is_silent_at_once(world: World) -> None:
 
 
 def test_discarded_mailbox_leaves_every_dream(world: World) -> None:
-    """`discard` ends all subscriptions but lets what waits be delivered; twice does no harm."""
+    """`discard` ends all subscriptions but keeps queued messages; a second call does no harm."""
     mailbox, other = world.listener(dream(1), dream(1, id="d2")), world.listener(dream(1))
     world.subscribers.publish(dream(2), None)
     world.subscribers.discard(mailbox)
@@ -448,7 +448,7 @@ def test_an_ended_mailbox_is_empty(world: World) -> None:
 
 
 def test_connections_of_an_account_are_limited() -> None:
-    """As many as the limit may join; one that leaves makes room; other accounts, and nobody yet, are not concerned."""
+    """One that leaves makes room. Other accounts, and clients that have not signed in, do not count."""
     world = World(connections=2)
     join = world.subscribers.join
     mailboxes = [world.mailbox() for _ in range(3)]
@@ -481,7 +481,7 @@ def test_messages_of_an_account_are_limited() -> None:
     [("s1", ["signed_out", "signed_out_elsewhere", ""]), (None, ["signed_out", "signed_out", ""])],
 )
 def test_signing_out_ends_the_users_connections(world: World, session: str | None, ends: list[str]) -> None:
-    """Signing out ends all connections of the user, and what waited is not sent; other sessions may come back."""
+    """Signing out ends all connections of the user and drops their queues; other sessions may reconnect."""
     mailboxes = [world.mailbox(), world.mailbox(session="s2"), world.mailbox("bob")]
     for mailbox in mailboxes:
         world.subscribers.join(mailbox)
@@ -493,7 +493,7 @@ def test_signing_out_ends_the_users_connections(world: World, session: str | Non
 
 
 def test_close_all_ends_everyone(world: World) -> None:
-    """At a restart every mailbox ends, also of those who have not signed in, though each leaves as it ends."""
+    """A restart ends every mailbox, also before sign-in, and although each leaves the registry as it ends."""
     mailboxes: list[Mailbox] = []
 
     def leaver(number: int) -> Callable[[], None]:

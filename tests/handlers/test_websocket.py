@@ -102,7 +102,7 @@ class World:
             url_for_host=lambda host: lambda key: f"{host}/media/{key}", connections=connections, messages=messages
         )
         self.ended: list[DreamSocket] = []
-        self.most_waiting = 0  # letters in a mailbox when a message came
+        self.most_waiting = 0  # messages in the mailbox when one arrived
         self.undelayed = 0
         world = self
 
@@ -166,7 +166,7 @@ class World:
 
 
 class RawClient:
-    """A client that reads only when it is told to, with the smallest buffer the system allows."""
+    """A client that reads only on request, with the smallest buffer that the system allows."""
 
     def __init__(self, world: World, lasts: float = 900.0) -> None:
         """Its token lasts so many seconds."""
@@ -257,8 +257,8 @@ async def test_first_message_signs_in(prefix: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_addresses_begin_with_the_host_that_the_client_used() -> None:
-    """Finished pictures are found at the host of the handshake, in the state and in the news."""
+async def test_urls_begin_with_the_host_that_the_client_used() -> None:
+    """The URLs of images are at the host of the handshake, in the state and in updates."""
     async with World(dream(1, image(1))) as world:
         client = await world.connect(Host="dreams.example:8123")
         assert (await client.read_state())["images"][0]["url"] == "http://dreams.example:8123/media/k1"
@@ -267,7 +267,7 @@ async def test_addresses_begin_with_the_host_that_the_client_used() -> None:
 
 
 @pytest.mark.gen_test
-async def test_news_while_the_state_is_read_follows_it() -> None:
+async def test_an_update_during_the_read_follows_the_state() -> None:
     """The connection is registered before the dream is read: what is published meanwhile comes after the state."""
     async with World() as world:
         world.dreams.gate.clear()
@@ -313,7 +313,7 @@ async def test_a_thousand_pings_at_once_are_a_thousand_pongs() -> None:
 
 
 @pytest.mark.gen_test
-async def test_wrong_token_is_told_after_the_handshake() -> None:
+async def test_a_wrong_token_is_an_error_after_the_handshake() -> None:
     """A wrong token gets an error and 4401, which a browser can see."""
     async with World() as world:
         code, (error,) = await (await world.connect(token="wrong")).closed()
@@ -338,7 +338,7 @@ async def test_nobody_waits_for_ever_for_a_token() -> None:
 @pytest.mark.gen_test
 @pytest.mark.parametrize(("user", "dream_id"), [("bob", "d1/"), ("ann", "d2"), ("ann", "D1/"), ("ann", "%E6%A2%A6/")])
 async def test_foreign_and_missing_dreams_look_alike(user: str, dream_id: str) -> None:
-    """Another's dream, none, and an id in other letters: the same error, and 4403."""
+    """The dream of another user, none, and another spelling of the id give the same error, and 4403."""
     async with World() as world:
         code, (error,) = await (await world.connect(dream_id, token=world.token(user))).closed()
         assert (code, error["code"]) == (4403, "not_found")
@@ -371,7 +371,7 @@ async def test_unforeseen_error_leaves_nothing_behind(caplog: pytest.LogCaptureF
 
 
 @pytest.mark.gen_test
-async def test_message_too_big_is_really_told() -> None:
+async def test_the_error_for_a_long_message_arrives() -> None:
     """The error and 1009 arrive, although the client was still sending a lot; up to Tornado's own limit."""
     async with World() as world:
         client = await world.connect()
@@ -384,7 +384,7 @@ async def test_message_too_big_is_really_told() -> None:
 
 @pytest.mark.gen_test
 async def test_fifth_bad_message_closes() -> None:
-    """Five messages that are not understood: five errors and 4400."""
+    """Five invalid messages: five errors and 4400."""
     async with World() as world:
         client = await world.connect()
         await client.read_state()
@@ -454,12 +454,12 @@ async def test_plain_request_is_answered() -> None:
         assert world.nobody_is_left()
 
 
-# ---- news
+# ---- updates
 
 
 @pytest.mark.gen_test
 async def test_two_hundred_listeners_get_the_same_bytes() -> None:
-    """Everyone who listens is told, each in the same words."""
+    """Every listener receives the same message."""
     async with World() as world:
         clients = await asyncio.gather(*(world.connect() for _ in range(200)))
         for client in clients:
@@ -473,7 +473,7 @@ async def test_two_hundred_listeners_get_the_same_bytes() -> None:
 
 
 @pytest.mark.gen_test
-async def test_deleted_dream_is_told_and_closed() -> None:
+async def test_a_deletion_is_sent_and_closes() -> None:
     """`dream_deleted`, and then 1000."""
     async with World() as world:
         client = await world.connect()
@@ -486,7 +486,7 @@ async def test_deleted_dream_is_told_and_closed() -> None:
 
 @pytest.mark.gen_test
 async def test_many_dreams_on_one_connection() -> None:
-    """Each subscribed dream shows its state and its news; a missing one is named; a deleted one leaves the others."""
+    """Each subscribed dream sends its state and updates; an error names a missing one; a deletion leaves the others."""
     async with World(dream(1, BUSY), dream(5, BUSY, id="d2")) as world:
         client = await world.connect("")
         await client.say({"type": "subscribe", "dream_ids": ["d1", "none", "d2"]})
@@ -571,7 +571,7 @@ async def test_signing_out_closes_at_once() -> None:
 
 @pytest.mark.gen_test
 async def test_restart_sends_everyone_away() -> None:
-    """At `close_all` everyone gets 1012, signed in, waiting for its state or not signed in; so does who comes later."""
+    """`close_all` closes every connection with 1012, also before sign-in or the state, and all later ones."""
     async with World() as world:
         signed_in, waiting = await world.connect(), await world.connect(token=None)
         await signed_in.read_state()
