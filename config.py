@@ -1,4 +1,4 @@
-"""Settings: config.yaml, the environment and the command line become frozen dataclasses, one for each section.
+"""Settings: turns config.yaml, the environment and the command line into frozen dataclasses, one for each section.
 
 It must not know what the settings are used for.
 """
@@ -22,7 +22,7 @@ ORIGIN = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[^\s/?#@:\[\]\\,]+)(:(?P<port
 
 
 class Secret:
-    """A value that logs and tracebacks show as stars."""
+    """A value that logs and tracebacks show as stars. An empty one is false."""
 
     __slots__ = ("value",)
 
@@ -46,7 +46,7 @@ NO_SECRET = Secret("")
 
 
 class ConfigError(Exception):
-    """The settings have mistakes; `mistakes` names them all, a line each."""
+    """The settings have mistakes; `mistakes` has a line for each of them."""
 
     def __init__(self, mistakes: list[str]) -> None:
         super().__init__("\n".join(mistakes))
@@ -133,9 +133,9 @@ class Storage:
             needed += ["region"] if self.signature == "v4" else []
             needed += ["access_key_id", "access_key_secret"] if self.credentials == "settings" else []
             needed += ["ecs_role"] if self.credentials == "ecs_role" else []
-            mistakes += [f"{name}: OSS needs it" for name in needed if not getattr(self, name)]
+            mistakes += [f"{name}: must be set for OSS" for name in needed if not getattr(self, name)]
             if "-internal." in self.endpoint and not self.public_url:
-                mistakes.append("public_url: must be set, because browsers do not reach an internal endpoint")
+                mistakes.append("public_url: must be set, because browsers cannot reach an internal endpoint")
         if mistakes:
             raise ConfigError(mistakes)
 
@@ -165,7 +165,7 @@ class Auth:
     def __post_init__(self) -> None:
         # RFC 7518, 3.2: an HS256 key has at least as many bits as the hash.
         if self.secret and len(self.secret.value.encode()) < 32:
-            raise ConfigError(["secret: must have 32 characters or more"])
+            raise ConfigError(["secret: must have at least 32 characters"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,7 +199,7 @@ class Config:
 
 
 def load(file: Path | None = None, environ: Mapping[str, str] = os.environ, **overrides: Any) -> Config:
-    """The settings of `file` (default: config.yaml beside this module), then `environ`, then `overrides`.
+    """Read `file` (default: the config.yaml of this folder), then `environ`, then `overrides`; the last value wins.
 
     `overrides` are named `section__name`; None means not given. Raises `ConfigError` with every mistake found.
     """
@@ -219,7 +219,7 @@ def load(file: Path | None = None, environ: Mapping[str, str] = os.environ, **ov
     return replace(config, data=(base / config.data).resolve())
 
 
-Values = dict[str, tuple[str, Any]]  # section__name -> (where it was said, value)
+Values = dict[str, tuple[str, Any]]  # section__name -> (where it was set, value)
 
 
 def _from_file(file: Path, environ: Mapping[str, str], mistakes: list[str]) -> Values:
@@ -228,12 +228,12 @@ def _from_file(file: Path, environ: Mapping[str, str], mistakes: list[str]) -> V
     except OSError as error:
         raise ConfigError([f"{file}: {error.strerror}"]) from error
     except (yaml.YAMLError, ValueError) as error:
-        # Without the parser's own words, also as a cause: they quote the line, and there may be a secret in it.
+        # The parser's message is left out, also as the cause: it quotes the line, which may hold a secret.
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark is not None else ""
         raise ConfigError([f"{file}: not YAML{where}"]) from None
     if not isinstance(content, dict):
-        raise ConfigError([f"{file}: must be sections with settings below them"])
+        raise ConfigError([f"{file}: must have sections with settings below them"])
     values: Values = {}
     for section, settings in content.items():
         if isinstance(settings, dict):
@@ -250,7 +250,7 @@ def _from_file(file: Path, environ: Mapping[str, str], mistakes: list[str]) -> V
 
 
 def _from_variable(where: str, value: Any, environ: Mapping[str, str], mistakes: list[str]) -> Any:
-    """What `${NAME}` stands for; every other value is itself."""
+    """The value of the variable that `${NAME}` names; any other value as it is."""
     match = VARIABLE.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         return value
@@ -270,12 +270,12 @@ def _from_environment(environ: Mapping[str, str], mistakes: list[str]) -> Values
             try:
                 text = Path(text).read_text("utf-8").strip()
             except (OSError, ValueError) as error:
-                # Without the path: who forgets what _FILE means puts the secret itself there.
+                # The path is left out: a host who misunderstands _FILE puts the secret itself there.
                 reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
                 mistakes.append(f"{variable}: its file cannot be read: {reason}")
                 continue
         if name in values:
-            mistakes.append(f"{variable}: {values[name][0]} sets the same")
+            mistakes.append(f"{variable}: {values[name][0]} sets the same setting")
         is_list = str(SETTINGS.get(name, "")).startswith("tuple")
         value: Any = [part.strip() for part in text.split(",") if part.strip()] if is_list else text
         values[name] = (variable, value)
@@ -316,7 +316,7 @@ def _decode(kind: type, value: Any) -> Any:
 
 
 def _is_origin(url: str) -> bool:
-    """Is it of the form that browsers send as `Origin`: scheme, host, perhaps a port, and nothing else?"""
+    """Is it what browsers send as `Origin`: scheme, host, perhaps a port, and nothing else?"""
     match = ORIGIN.fullmatch(url)
     return match is not None and int(match["port"] or 0) <= 65535
 
@@ -336,7 +336,7 @@ SECTIONS, SETTINGS = _types()
 
 
 def defaults() -> dict[str, Any]:
-    """Every setting's default, by `section__name`; the test that holds config.yaml to the code uses it."""
+    """The default of each setting, by `section__name`. A test compares config.yaml with it."""
     found: dict[str, Any] = {}
     for section, cls in SECTIONS.items():
         found.update({f"{section}__{f.name}": f.default for f in fields(cls) if f.default is not MISSING})

@@ -1,8 +1,8 @@
-"""Dreamlog beside its peers, in one run: prints a table, and writes results.json and chart.svg.
+"""Compares Dreamlog with its peers in one run: prints a table, and writes results.json and chart.svg.
 
-Each round takes the loads in turn, and in each load the servers in turn, so that a busy minute of the machine hits all
-alike. Every figure is the median over the rounds, and its ratio is to the best of the peers of that row. The load comes
-from driver/load.py, in a process of its own and the same for every server.
+Each round runs all loads, and each load runs all servers, so that a busy minute of the machine hits all alike. A figure
+is the median of the rounds; its ratio compares with the best peer of that row. The load generator is driver/load.py, in
+its own process, and it is the same for every server.
 """
 
 import argparse
@@ -92,7 +92,7 @@ LOADS = {
 
 @dataclass(frozen=True)
 class Row:
-    """One figure, from the same place of each server's results."""
+    """One figure, read from the same place in the results of each server."""
 
     title: str
     unit: str
@@ -150,7 +150,7 @@ ROWS = [
 
 @dataclass(frozen=True)
 class Growth:
-    """One figure of Dreamlog's at 1, 2, 4 and 8 times the work; each round's last is compared with its own first."""
+    """One figure of Dreamlog at 1, 2, 4 and 8 times the work. Each round compares its last with its own first."""
 
     title: str
     unit: str
@@ -160,7 +160,7 @@ class Growth:
     scale: float = 1.0
 
     def figures(self, results: "Results") -> list[list[float]]:
-        """A list for each round that has all four."""
+        """Four figures for each round that has all of them."""
         found = []
         for each in zip(*(results.get(load, {}).get("dreamlog", []) for load in self.loads), strict=False):
             values = [at(result, key) for result, key in zip(each, self.keys, strict=True)]
@@ -189,7 +189,7 @@ GROWTH = [
 
 
 class Peak:
-    """The most memory that a server's processes had together while this was entered, looked at twice a second."""
+    """The peak memory of all processes of a server while this is entered, sampled twice a second."""
 
     def __init__(self, pids: str) -> None:
         self._roots = procs.parse(pids)
@@ -249,7 +249,7 @@ class Run:
             if number > load.rounds:
                 continue
             if time.monotonic() - self.began > LIMIT:
-                self.say(f"  {name}: left out, the time is over")
+                self.say(f"  {name}: skipped, the time is over")
                 continue
             self.say(f"  {name}")
             if load.output:
@@ -270,7 +270,7 @@ class Run:
                 self.keep(f"rendering {kind}", name.replace("Dreamlog", "dreamlog"), result)
 
     def _start(self) -> None:
-        """Everything anew; memory at rest is read 15 s after four photos each, when all is loaded."""
+        """Start every server. Memory at rest is read 15 s after four photos, when each has loaded its libraries."""
         self.say("  start, and memory at rest")
         self.keep("start", "dreamlog", {"seconds": dreamlog.start()})
         self.keep("start", "original", {"seconds": Original.start()})
@@ -309,7 +309,7 @@ def medians(results: dict[str, list[Result]], key: str, scale: float) -> dict[st
 
 
 def line(row: Row, results: Results) -> dict[str, Any] | None:
-    """The row as it is shown; None when it was not measured. Of what may not happen at all, the worst round counts."""
+    """The row as the table shows it, or None if it was not measured. For losses the worst round counts."""
     ours = [v for n, v in medians(results.get(row.load, {}), row.key, row.scale).items() if n.startswith("dreamlog")]
     if not ours:
         return None
@@ -350,7 +350,7 @@ def lines(results: Results) -> list[dict[str, Any]]:
 
 
 def growths(results: Results) -> list[dict[str, Any]]:
-    """The rows of how cost grows: medians over the rounds, also of the ratio of 8 times to once."""
+    """The rows about growth: medians of the rounds, and of the ratio of 8 times the work to once."""
     drawn = []
     for row in GROWTH:
         if rounds := row.figures(results):
@@ -405,7 +405,7 @@ def figure(value: float) -> str:
 
 
 def busiest_driver(results: Results) -> list[str]:
-    """Runs in which the driver used most of a CPU: their rates may be its own."""
+    """Runs in which the load generator used most of a CPU: their rates may be its own."""
     found = []
     for load, servers in results.items():
         for server, rounds in servers.items():
@@ -418,7 +418,7 @@ def busiest_driver(results: Results) -> list[str]:
 
 
 def failures(results: Results) -> list[str]:
-    """Runs that gave no figures, with the last that they said."""
+    """Runs that gave no figures, each with the end of its error output."""
     return [
         f"{load}, {server}: {result['error'].splitlines()[-1]}"
         for load, servers in results.items()
@@ -455,7 +455,7 @@ def main() -> None:
     print(table(rows))
     print("\n" + growth_table(grown))
     for name in busiest_driver(run.results):
-        print(f"\nThe driver may have been the limit in: {name}")
+        print(f"\nThe load generator may have been the limit in: {name}")
     for failure in failures(run.results):
         print(f"\nFailed: {failure}")
     options.out.mkdir(exist_ok=True)

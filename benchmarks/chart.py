@@ -1,6 +1,6 @@
-"""The ratios as an SVG: a bar for each row that has a target, on a logarithmic scale, the target as a tick.
+"""Draws the ratios as an SVG: a bar for each row with a target, and a tick for the target, on a logarithmic scale.
 
-To the right is better: where less is better, the bar shows how many times less.
+Longer bars are better: where less is better, the bar shows how many times less.
 """
 
 import math
@@ -47,6 +47,6 @@ def svg(rows: list[dict[str, Any]]) -> str:
 
 
 def place(times: float) -> float:
-    """The x of a ratio."""
+    """The x coordinate of a ratio."""
     low, high = math.log(0.4), math.log(MOST)
     return LABEL + WIDTH * (min(max(math.log(times), low), high) - low) / (high - low)

@@ -1,13 +1,13 @@
-"""What a person waits for in the browser: from the last byte of a photo uploaded until the picture is seen; and how far
-anything moved meanwhile.
+"""Measures what a person waits for in the browser: from the last uploaded byte of a photo until the picture is visible,
+and how far anything moves meanwhile.
 
     .venv/bin/python benchmarks/first_picture.py [--photos FOLDER] [--rounds 9]
 
 For each screen, one person writes a dream with one photo, `rounds` times, with Chromium and the server on this machine.
-The clock starts when the browser has handed the last byte of the upload to the network, and stops at the first frame
-after the finished picture's `load`; the preview that stands in its place before does not count. The shift is the sum
-of all `layout-shift` entries (Layout Instability API, its score), from the saving to the end, recent input or not; a
-second device has the same dream open while it is processing, and its shift counts too.
+The clock starts when the browser has handed the last byte of the upload to the network. It stops at the first frame
+after the `load` event of the finished picture; the preview before it does not count. The shift is the sum of all
+`layout-shift` entries (the score of the Layout Instability API) from saving to the end, with or without recent input. A
+second device has the same dream open meanwhile, and its shift counts too.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ WATCH = """
 
 
 async def one(person: Person, other: Person, photo: Path) -> tuple[float, float]:
-    """Milliseconds, and the score of what moved on both devices."""
+    """Milliseconds, and the layout shift on both devices."""
     watching = await other.tab()
     page = await person.tab("#/write")
     await page.get_by_label("Title").fill("By the sea")
@@ -94,7 +94,7 @@ async def measure(screen: str, files: list[Path], rounds: int) -> dict[str, floa
 @click.option("--photos", "folder", type=click.Path(path_type=Path, file_okay=False, exists=True), help="JPEGs.")
 @click.option("--rounds", default=9)
 def main(folder: Path | None, rounds: int) -> None:
-    """Print one JSON line a screen."""
+    """Print one line of JSON for each screen."""
     with tempfile.TemporaryDirectory() as made:
         files = sorted(folder.glob("*.jpg")) if folder else [photo_file(Path(made), "a.jpg", photos.phone_jpeg())]
         for screen in ("phone", "desk"):

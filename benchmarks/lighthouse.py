@@ -1,9 +1,10 @@
-"""What Lighthouse says of the page: performance, accessibility, best practices, SEO, each 0 to 100.
+"""Runs Lighthouse on the page: performance, accessibility, best practices and SEO, each from 0 to 100.
 
     .venv/bin/python benchmarks/lighthouse.py [--rounds 3]
 
-Needs `npx`. For a phone as Lighthouse throttles it and for a desk: signing in, the list with dreams, and a dream with a
-picture, the latter two as somebody who comes back. Prints one JSON line a view with the median of each category.
+Needs `npx`. It measures a phone, throttled by Lighthouse, and a desktop: the sign-in page, the list with dreams, and a
+dream with a picture, the last two for a returning visitor. It prints one line of JSON for each view, with the median of
+each category.
 """
 
 import asyncio
@@ -41,7 +42,7 @@ async def come_back(profile: Path, url: str) -> None:
 
 
 def judged(address: str, profile: Path, screen: str) -> dict[str, int]:
-    """The categories' scores."""
+    """The score of each category."""
     # Lighthouse splits them at spaces, and the one that has one is not needed.
     flags = " ".join([flag for flag in FLAGS if " " not in flag] + ["--headless", f"--user-data-dir={profile}"])
     desk = ["--preset=desktop"] if screen == "desk" else []
@@ -77,7 +78,7 @@ async def measure(rounds: int) -> None:
 @click.command()
 @click.option("--rounds", default=3)
 def main(rounds: int) -> None:
-    """Print one JSON line a view."""
+    """Print one line of JSON for each view."""
     asyncio.run(measure(rounds))
 
 

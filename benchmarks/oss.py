@@ -1,12 +1,12 @@
-"""What a slow OSS costs, and what an absent one: on the tests' own OSS, which verifies every signature.
+"""Measures what a slow OSS costs, and an unreachable one, with the OSS of the tests, which verifies every signature.
 
     .venv/bin/python benchmarks/oss.py throughput [--images 100] [--rounds 5] [--delay 0.2]
     .venv/bin/python benchmarks/oss.py outage [--seconds 120]
 
-`throughput` lets two servers of one worker each render the same 12-megapixel photos at the same time, so that a busy
-machine slows both alike: one with a storage that answers at once, one whose storage takes `delay` seconds for each
-request. Its figure is the ratio of what they have completed when the first of them is done. `outage` uploads 50
-pictures, of which the storage sees ten before it is gone for so many seconds, and counts what came of them.
+`throughput`: two servers with one worker each render the same 12-megapixel photos at the same time, so that a busy
+machine slows both alike. The storage of one answers at once; the other's takes `delay` seconds for each request. The
+figure is the ratio of completed images when the first of them has finished. `outage`: of 50 uploads the storage gets
+ten, and is then unreachable for `seconds`. The figure is how many complete.
 """
 
 import asyncio
@@ -28,13 +28,13 @@ from tests.oss_server import OssServer
 
 
 def uploads(count: int) -> list[bytes]:
-    """Photos that differ in a comment, so that none is taken for another."""
+    """Photos that differ in a comment, so that no two count as equal uploads."""
     photo = photos.phone_jpeg()
     return [photo[:2] + b"\xff\xfe\x00\x06" + number.to_bytes(4, "big") + photo[2:] for number in range(count)]
 
 
 class Side:
-    """A server of one worker with a storage of its own, as slow as it is told."""
+    """A server with one worker and its own storage, which takes `delay` seconds for each request."""
 
     def __init__(self, delay: float) -> None:
         self.delay = delay
@@ -62,7 +62,7 @@ class Side:
 
 
 async def race(images: int, delay: float) -> tuple[float, float]:
-    """Images a second of the one whose storage answers at once, and of the slow one, when either has finished."""
+    """Images per second with the storage that answers at once, and with the slow one, when either has finished."""
     async with Side(0) as quick, Side(delay) as slow:
         began = time.perf_counter()
         pictures = uploads(images)
@@ -105,7 +105,7 @@ async def outage(seconds: float) -> dict[str, object]:
 
 @click.group()
 def cli() -> None:
-    """Figures of pictures on OSS."""
+    """Measure images on OSS."""
 
 
 @cli.command("throughput")
@@ -113,7 +113,7 @@ def cli() -> None:
 @click.option("--rounds", default=5)
 @click.option("--delay", default=0.2)
 def throughput_command(images: int, rounds: int, delay: float) -> None:
-    """Print one JSON line a round, then the medians."""
+    """Print one line of JSON for each round, then the medians."""
     results = []
     for _ in range(rounds):
         at_once, slow = asyncio.run(race(images, delay))
@@ -126,7 +126,7 @@ def throughput_command(images: int, rounds: int, delay: float) -> None:
 @cli.command("outage")
 @click.option("--seconds", default=120.0)
 def outage_command(seconds: float) -> None:
-    """Print what came of 50 uploads, as one JSON line."""
+    """Print the outcome of 50 uploads as one line of JSON."""
     click.echo(json.dumps(asyncio.run(outage(seconds))))
 
 

@@ -1,4 +1,4 @@
-"""photos.py UNPACKED OUT   the conversion behind photos.sh"""
+"""photos.py UNPACKED OUT   converts the photographs for photos.sh"""
 
 import hashlib
 import shutil
@@ -43,7 +43,7 @@ STORED = {1: None, 3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 
 
 
 def grain(size, amplitude, seed=1):
-    """Sensor-like noise, the same on every run: hashing a counter, no random source involved."""
+    """Noise like that of a sensor. It comes from hashes of a counter, so every run gives the same."""
     tile = 252  # divides 4032 and 3024
     data = b"".join(hashlib.sha256(f"{seed}:{n}".encode()).digest() for n in range(tile * tile * 4 // 32 + 1))
     # the sum of four bytes is close to normal
@@ -71,7 +71,7 @@ def phone(image, orientation, noise):
 
 
 def screenshot(image, seed):
-    """What a phone's screen shows of an article: flat colours, lines of small letters, a photo."""
+    """An article on a phone's screen: flat colours, lines of small letters, a photo."""
     screen = Image.new("RGB", (1170, 2532), (250, 250, 252))
     draw = ImageDraw.Draw(screen)
     draw.rectangle((0, 0, 1170, 150), fill=(32, 60, 110))

@@ -1,5 +1,5 @@
 #!/bin/bash
-# photos.sh OUT   build the benchmark's photo folders from photographs in Debian's wallpaper packages
+# photos.sh OUT   make the photo folders of the benchmarks from photographs in Debian's wallpaper packages
 #   OUT/orig   24 photographs as packaged (JPEG, 4 to 20 megapixels)
 #   OUT/phone  the same 24 as a phone would send them: 4032x3024 JPEG q92, EXIF orientation 1, 3, 6 or 8
 #   OUT/tiny   the same 24 at 320x240, for runs that should not measure image processing

@@ -1,5 +1,5 @@
 #!/bin/bash
-# prepare.sh FOLDER   bring what the benchmark needs beside Dreamlog's own: the peers, the driver, the photographs
+# prepare.sh FOLDER   install the peers, the libraries of the load generator, and the photographs
 # Needs Debian's apt-get (as root, unless redis-server and postgresql are there), python3-venv, Node and npm.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)

@@ -1,6 +1,7 @@
-"""Rendering alone: one picture into three JPEGs (q78, optimized, 4:2:0), each renderer in its own warm process.
+"""Measures rendering alone: one picture into three JPEGs (q78, optimized, 4:2:0), each renderer in a warm process.
 
-CPU is what the process used, all its threads; SSIM is of the luma, against the upright original reduced by LANCZOS.
+CPU time includes all threads of the process. SSIM compares the luma with that of the upright original, reduced by
+LANCZOS.
 """
 
 import json

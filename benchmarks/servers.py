@@ -1,4 +1,4 @@
-"""The servers that are measured: started, restarted and stopped, with the processes that belong to each."""
+"""Starts, restarts and stops the measured servers, and knows the processes of each."""
 
 import os
 import shlex
@@ -9,11 +9,11 @@ import urllib.request
 from pathlib import Path
 
 HERE = Path(__file__).parent
-BENCH = HERE.parent / ".bench"  # everything that the benchmark makes
+BENCH = HERE.parent / ".bench"  # everything that the benchmarks write
 
 
 class Server:
-    """A command that serves on a port, in a fresh folder, until it is stopped."""
+    """A command that serves on a port, with an empty folder, until `stop`."""
 
     def __init__(self, name: str, port: int, command: str, **environment: str) -> None:
         self.name = name
@@ -24,11 +24,11 @@ class Server:
 
     @property
     def pids(self) -> str:
-        """As the driver's --pids wants them."""
+        """Its processes, in the form of the load generator's --pids."""
         return f"{self.name.partition(' ')[0]}={self._process.pid}" if self._process else ""
 
     def start(self) -> float:
-        """Seconds until it answers."""
+        """Start it; the seconds until it answers."""
         folder = BENCH / self.name.replace(" ", "-")
         subprocess.run(["rm", "-rf", folder], check=True)
         folder.mkdir(parents=True)
@@ -79,7 +79,7 @@ class Original:
 
     @staticmethod
     def start() -> float:
-        """Seconds until all parts are ready; both web servers are started."""
+        """Start it with both web servers; the seconds until all parts are ready."""
         began = time.perf_counter()
         original("up.sh", "uvicorn", "daphne")
         return time.perf_counter() - began
@@ -89,7 +89,7 @@ class Original:
 
     @staticmethod
     def output(kind: str) -> None:
-        """What its workers render from now on, as `webp:80:4` (its default) or `jpeg:78`."""
+        """Set what its workers render, as `webp:80:4` (its default) or `jpeg:78`."""
         original("restart.sh", "celery", SEED_OUTPUT=kind)
 
     @staticmethod

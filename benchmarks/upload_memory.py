@@ -1,9 +1,9 @@
-"""How much memory 20 uploads of 40 MB at once cost the server's process.
+"""Measures how much memory 20 simultaneous uploads of 40 MB cost the server's process.
 
     .venv/bin/python benchmarks/upload_memory.py [--uploads 20] [--megabytes 40] [--rounds 3]
 
-Starts a server of its own for each round, uploads different BMP pictures side by side as fast as it takes them, and
-reads the peak of its resident memory (VmHWM, which the kernel resets before the uploads) until the last 201.
+Each round starts a new server and uploads different BMP pictures at the same time, as fast as the server takes them. It
+reads the peak of the resident memory (VmHWM, reset before the uploads) after the last 201.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from tests.client import MULTIPART, Api, Server, multipart
 
 
 def picture(megabytes: int, seed: int) -> bytes:
-    """A BMP of random pixels: nothing about it can be compressed away."""
+    """A BMP of random pixels, which no compression makes smaller."""
     side = int((megabytes * 1_000_000 / 3) ** 0.5) // 4 * 4
     head = struct.pack("<2sIHHI", b"BM", 54 + 3 * side * side, 0, 0, 54)
     head += struct.pack("<IiiHHIIiiII", 40, side, side, 1, 24, 0, 3 * side * side, 2835, 2835, 0, 0)
@@ -31,7 +31,7 @@ def picture(megabytes: int, seed: int) -> bytes:
 
 
 def memory(pid: int, field: str) -> float:
-    """MB of a field of /proc/PID/status."""
+    """A field of /proc/PID/status, in MB."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith(field)).split()[1]) / 1024
 
@@ -60,7 +60,7 @@ async def measure(uploads: int, megabytes: int) -> dict[str, float]:
 @click.option("--megabytes", default=40)
 @click.option("--rounds", default=3)
 def main(uploads: int, megabytes: int, rounds: int) -> None:
-    """Print one JSON line a round, then the medians."""
+    """Print one line of JSON for each round, then the medians."""
     results = []
     for _ in range(rounds):
         results.append(asyncio.run(measure(uploads, megabytes)))

@@ -111,7 +111,7 @@ def test_data_are_relative_to_the_file(file: Path) -> None:
         ("storage:\n  backend: tape", "mine.yaml: storage.backend: Invalid enum value 'tape'"),
         ("mongodb:\n  database: a/b", "mine.yaml: mongodb.database: Expected `str` matching regex"),
         ("mongodb:\n  uri: localhost", "mongodb.uri: must begin with mongodb:// or mongodb+srv://"),
-        ("auth:\n  secret: short", "auth.secret: must have 32 characters or more"),
+        ("auth:\n  secret: short", "auth.secret: must have at least 32 characters"),
         ("auth:\n  secret: 12345678901234567890123456789012", "mine.yaml: auth.secret: Expected `str`, got `int`"),
         ("limits:\n  images: -1", "mine.yaml: limits.images: Expected `int` >= 0"),
     ],
@@ -140,7 +140,7 @@ def test_a_file_that_is_no_text_is_named(file: Path) -> None:
 def test_a_file_that_is_a_list_is_named(file: Path) -> None:
     """YAML, but no sections."""
     file.write_text("- server\n")
-    assert mistakes(file) == [f"{file}: must be sections with settings below them"]
+    assert mistakes(file) == [f"{file}: must have sections with settings below them"]
 
 
 def test_a_file_that_does_not_exist_is_named(tmp_path: Path) -> None:
@@ -305,7 +305,7 @@ def test_a_value_and_a_file_for_one_setting_are_a_mistake(file: Path, tmp_path: 
     """Which of them wins would be chance."""
     (tmp_path / "port").write_text("2")
     environ = {"DREAMLOG_SERVER__PORT": "1", "DREAMLOG_SERVER__PORT_FILE": f"{tmp_path}/port"}
-    assert mistakes(file, environ) == ["DREAMLOG_SERVER__PORT_FILE: DREAMLOG_SERVER__PORT sets the same"]
+    assert mistakes(file, environ) == ["DREAMLOG_SERVER__PORT_FILE: DREAMLOG_SERVER__PORT sets the same setting"]
 
 
 # ---- the command line
@@ -356,7 +356,7 @@ def test_all_mistakes_are_named_at_once(file: Path) -> None:
         "server.trusted_proxies: 'somewhere' does not appear to be an IPv4 or IPv6 network",
         "server.trusted_proxies: '10.0.0.0/40' does not appear to be an IPv4 or IPv6 network",
         "mongodb.uri: must begin with mongodb:// or mongodb+srv://",
-        "auth.secret: must have 32 characters or more",
+        "auth.secret: must have at least 32 characters",
     ]
     assert str(caught.value).splitlines() == caught.value.mistakes
 
@@ -398,13 +398,13 @@ OSS: dict[str, Any] = {
 def test_oss_must_be_told_where_it_is(file: Path) -> None:
     """Whatever is missing is named at once; on disk none of it is asked for."""
     assert mistakes(file, storage__backend="oss") == [
-        "storage.endpoint: OSS needs it",
-        "storage.bucket: OSS needs it",
-        "storage.region: OSS needs it",
-        "storage.access_key_id: OSS needs it",
-        "storage.access_key_secret: OSS needs it",
+        "storage.endpoint: must be set for OSS",
+        "storage.bucket: must be set for OSS",
+        "storage.region: must be set for OSS",
+        "storage.access_key_id: must be set for OSS",
+        "storage.access_key_secret: must be set for OSS",
     ]
-    assert mistakes(file, **OSS | {"storage__credentials": "ecs_role"}) == ["storage.ecs_role: OSS needs it"]
+    assert mistakes(file, **OSS | {"storage__credentials": "ecs_role"}) == ["storage.ecs_role: must be set for OSS"]
     settings = config.load(file, {}, **OSS).storage
     assert settings.has_oss
     assert config.load(file, {}, **OSS | {"storage__backend": "local"}).storage.has_oss, "to read what is there"

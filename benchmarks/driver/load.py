@@ -1,4 +1,4 @@
-"""Load driver: every subcommand prints one JSON line. See README.md."""
+"""Load generator: every subcommand prints one line of JSON. See README.md."""
 
 import argparse
 import asyncio

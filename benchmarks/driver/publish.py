@@ -1,6 +1,6 @@
-"""The hook for `load.py fanout --publish-cmd` where a change of the dream itself is told.
+"""The hook for `load.py fanout --publish-cmd`, for servers that publish a change of the dream itself.
 
-publish.py BASE DREAM_ID COUNT   renames the dream so often, one after the other, as the driver's first user
+publish.py BASE DREAM_ID COUNT   renames the dream COUNT times in a row, as the first user of the load generator
 """
 
 import http.client

@@ -15,6 +15,7 @@ from storage.jobs import Jobs
 from storage.model import Draft, Dream, State
 from storage.references import References
 from storage.writes import NO_DREAM, ROUNDS, Change, Writes
+from tests.pace import Campaign
 from tests.storage.conftest import (
     ADA,
     BOB,
@@ -33,16 +34,15 @@ from tests.storage.conftest import (
     uploads,
 )
 
-PAIRS = 300
 
-
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.campaign(sample=100, whole=300)
+@pytest.mark.gen_test
 async def test_a_completion_and_a_claim_of_one_dream_are_published_in_order(
-    dreams: Dreams, jobs: Jobs, published: Published
+    dreams: Dreams, jobs: Jobs, published: Published, campaign: Campaign
 ) -> None:
-    """In 300 of 300 pairs: otherwise a listener, which drops older revisions, misses the finished image."""
+    """In each pair: otherwise a listener, which drops older revisions, misses the finished image."""
     in_order = 0
-    for number in range(PAIRS):
+    for number in range(campaign.count):
         dream = await made(dreams, 2)
         first = await stored(jobs, await claimed(jobs))
         published.clear()
@@ -52,7 +52,7 @@ async def test_a_completion_and_a_claim_of_one_dream_are_published_in_order(
         assert None not in done
         in_order += [each.revision for each, _ in published] == [4, 5]
         await dreams.delete(ADA, dream.id)
-    assert in_order == PAIRS
+    assert in_order == campaign.count
 
 
 @pytest.mark.gen_test

@@ -128,13 +128,15 @@ const waiting = new Set() // timers of the library, while a test has its own tim
 export function time(t) {
   const own = { setTimeout, setInterval, clearTimeout, clearInterval }
   let now = 1_800_000_000_000
-  const start = (set, repeats) => (work, delay, ...given) => {
-    const caller = new Error().stack.split('\n')[2]
-    if (!/\/web\/client\/\w+\.js:/.test(caller)) return set(work, delay, ...given)
-    const timer = { work, at: now + delay, every: repeats ? delay : 0 }
-    waiting.add(timer)
-    return timer
-  }
+  const start =
+    (set, repeats) =>
+    (work, delay, ...given) => {
+      const caller = new Error().stack.split('\n')[2]
+      if (!/\/web\/client\/\w+\.js:/.test(caller)) return set(work, delay, ...given)
+      const timer = { work, at: now + delay, every: repeats ? delay : 0 }
+      waiting.add(timer)
+      return timer
+    }
   const clear = (timer) => waiting.delete(timer) || own.clearTimeout(timer)
   globalThis.setTimeout = start(own.setTimeout, false)
   globalThis.setInterval = start(own.setInterval, true)
