@@ -1,6 +1,8 @@
 """What the pipeline, the janitor and the mover work with, in memory: failing, late and deleting as the test asks."""
 
 import asyncio
+import hashlib
+import re
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,7 +14,7 @@ from processing.render import Rejected, Rendered, RenderedFile, RenderRequest
 from processing.workers import WorkerDied
 from storage.errors import NotFound
 from storage.jobs import LEASE
-from storage.model import LEASED, TRIES, Dream, Image, Job, State, move, next_pause
+from storage.model import LEASED, TRIES, Dream, Image, Job, State, Variant, move, next_pause
 
 EPOCH = datetime(2026, 11, 28, tzinfo=UTC)
 
@@ -246,3 +248,83 @@ class Files(Failing):
         await self._call("scan")
         for key in list(self.contents):
             yield key, self.at.get(key, 0.0)
+
+
+class References(Failing):
+    """Who names which files, as the test says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pending: list[tuple[Dream, list[Image]]] = []
+        self.confirmed: list[tuple[str, list[int]]] = []
+        self.shared: set[str] = set()  # folders that another living image uses
+        self.named: set[str] = set()  # folders that a dream names, or whose deletion is pending
+        self.staged: set[str] = set()
+        self.sets: list[tuple[str, Image]] = []
+        self.relocated: dict[str, tuple[str, datetime]] = {}  # folder -> the new one, and how long the old one stays
+        self.batches: list[int] = []  # how many folders were asked about at once
+
+    async def pending_deletes(self) -> AsyncIterator[tuple[Dream, list[Image]]]:
+        await self._call("pending_deletes")
+        for each in list(self.pending):
+            yield each
+
+    async def confirm_deletes(self, dream: Dream, images: list[Image]) -> None:
+        await self._call("confirm_deletes")
+        self.pending = [each for each in self.pending if each[0] is not dream]
+        self.confirmed.append((dream.id, [image.id for image in images]))
+
+    async def is_shared(self, owner: str, image: Image) -> bool:
+        await self._call("is_shared")
+        return image.folder in self.shared
+
+    async def staged_names(self) -> set[str]:
+        await self._call("staged_names")
+        return self.staged
+
+    async def named_folders(self, folders: Iterable[str]) -> set[str]:
+        folders = set(folders)
+        self.batches.append(len(folders))
+        return self.named & folders
+
+    async def stored_sets(self, pattern: str) -> AsyncIterator[tuple[str, Image]]:
+        for owner, image in self.sets:
+            if re.match(pattern, image.folder or ""):
+                yield owner, image
+
+    async def relocate(self, owner: str, image: Image, folder: str, until: datetime) -> int:
+        await self._call("relocate")
+        assert image.folder is not None
+        self.relocated[image.folder] = folder, until
+        return 1 if image.folder in self.shared else 0
+
+
+class Staging:
+    """What lies in staging, with its age in seconds."""
+
+    def __init__(self) -> None:
+        self.uploads: dict[str, float] = {}
+
+    def remove(self, name: str) -> None:
+        self.uploads.pop(name, None)
+
+    async def sweep(self, needed: set[str], *, older_than: float) -> int:
+        gone = [name for name, age in self.uploads.items() if name not in needed and age >= older_than]
+        for name in gone:
+            del self.uploads[name]
+        return len(gone)
+
+
+def stored_image(folder: str, number: int = 1, **fields: Any) -> Image:
+    """Completed, with two variants that share a file, and its original."""
+    small, large = (Variant(f"{folder}/{name}.jpg", "image/jpeg", 4, 3, len(name)) for name in ("320", "2048"))
+    defaults: dict[str, Any] = {"state": State.COMPLETED, "staged": None, "folder": folder}
+    defaults |= {"variants": {"320": small, "1024": large, "2048": large}, "original": f"{folder}/original-x.jpg"}
+    defaults |= {"sha256": hashlib.sha256(b"an upload").hexdigest(), "bytes": 9}
+    return an_image(number, **(defaults | fields))
+
+
+def put_files_of(files: Files, image: Image) -> None:
+    for key in image.keys:
+        name = key.rpartition("/")[2]
+        files.contents[key] = b"an upload" if name.startswith("original") else name.removesuffix(".jpg").encode()

@@ -225,6 +225,17 @@ async def test_work_without_a_hint_is_found_within_15_seconds(bench: Bench) -> N
         assert bench.state("dream") is COMPLETED
 
 
+@in_fake_time
+async def test_an_owners_oldest_dream_comes_first(bench: Bench) -> None:
+    """In whichever order the hints came; ids of dreams ascend in time."""
+    async with bench.running() as pipeline:
+        for name in ("c", "a", "b"):
+            bench.upload(name)
+            pipeline.wake("ada", name)
+        await soon(lambda: bench.all_are(COMPLETED))
+    assert bench.workers.rendered == ["a-1", "b-1", "c-1"]
+
+
 # ---- how much at once
 
 
@@ -647,6 +658,9 @@ async def test_leases_are_renewed_while_images_are_in_hand(bench: Bench) -> None
             assert until > now() + LEASE / 2
         await soon(lambda: bench.all_are(COMPLETED), within=LEASE_SECONDS)
         assert bench.jobs.image("dream").attempt == 1
+        bench.jobs.calls.clear()
+        await asyncio.sleep(LEASE_SECONDS)
+        assert "renew" not in bench.jobs.calls, "it is in hand no more"
 
 
 @in_fake_time
