@@ -29,10 +29,10 @@ async def _check(settings: Config) -> bool:
     all_good = True
     with DataFolder(settings, allow_running=True) as data_folder:
         async for finding in run_checks(settings, data_folder):
-            _report(finding.good, finding.part, finding.said)
+            _report(finding.good, finding.part, finding.detail)
             all_good &= finding.good
     return all_good
 
 
-def _report(good: bool, part: str, said: str) -> None:
-    click.echo(f"{'ok  ' if good else 'FAIL'}  {part:<16} {said}")
+def _report(good: bool, part: str, detail: str) -> None:
+    click.echo(f"{'ok  ' if good else 'FAIL'}  {part:<16} {detail}")

@@ -21,6 +21,7 @@ from typing import Self
 from config import Images
 from processing import child
 from processing.render import Rejected, Rendered, RenderRequest
+from storage.data_folder import CannotStart
 
 RECYCLE = 500  # images after which a process is replaced, against memory that libraries lose
 GRACE = 10.0  # seconds after an image's own time limit, in which its timer should have killed the process
@@ -73,9 +74,16 @@ class Slot:
         self._executor = ProcessPoolExecutor(1, self._context, child.start, (self._memory,))
         with _main_hidden():
             future = self._executor.submit(child.ready)
-        async with asyncio.timeout(START_TIMEOUT):
-            pid = await asyncio.wrap_future(future)
-        self._process = next(each for each in multiprocessing.active_children() if each.pid == pid)
+        try:
+            async with asyncio.timeout(START_TIMEOUT):
+                pid = await asyncio.wrap_future(future)
+        except BrokenProcessPool:
+            raise WorkerDied("crashed", "its process ended before it was ready") from None
+        except TimeoutError:
+            raise WorkerDied("timed_out", f"its process was not ready within {START_TIMEOUT:.0f} s") from None
+        self._process = next((each for each in multiprocessing.active_children() if each.pid == pid), None)
+        if self._process is None:
+            raise WorkerDied("crashed", "its process ended as soon as it was ready")
 
     async def render(self, request: RenderRequest) -> Rendered | Rejected:
         """Raises `WorkerDied`; the slot must be stopped then, and when the call is cancelled."""
@@ -120,6 +128,9 @@ class Workers:
         multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
         try:
             await asyncio.gather(*(slot.start() for slot in self._slots))
+        except WorkerDied as death:
+            await self.__aexit__()
+            raise CannotStart(f"A worker does not start: {death}. Check images.worker_memory.") from death
         except BaseException:
             await self.__aexit__()
             raise
@@ -166,8 +177,8 @@ class Workers:
             try:
                 await slot.stop()
                 await slot.start()
-            except (OSError, BrokenProcessPool, TimeoutError, StopIteration) as error:
-                log.error("a worker does not start: %r", error)
+            except (OSError, WorkerDied) as error:
+                log.error("a worker does not start: %s", error)
                 await asyncio.sleep(PAUSES[min(attempt, len(PAUSES) - 1)])
             else:
                 self._free.put_nowait(slot)

@@ -57,7 +57,6 @@ MACHINERY = {"motor", "pymongo", "bson", "tornado", "aiofiles", "oss2", "PIL"}
 # Modules that only join others: what they promise shows from outside, on a whole server.
 JOURNEYS = {
     "server.py": "test_stop.py",  # starts, serves, drains
-    "processing/checks.py": "test_commands.py",  # each part tried, and each failure named
     "storage/resources.py": "test_commands.py",  # with a server and without
 }
 # Modules that are tested with the one that uses them.

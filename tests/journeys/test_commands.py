@@ -61,7 +61,7 @@ async def test_check_says_what_is_wrong_and_ends_with_1(data: Path, mongodb_uri:
         for wrong, words in (
             (oss.settings(access_key_secret="not-this"), "FAIL  storage, oss     storage.access_key_secret"),
             (oss.settings(bucket="nobodys"), "FAIL  storage, oss     There is no bucket"),
-            (oss.settings(public_url="http://127.0.0.1:1"), "begin with 127.0.0.1:1, which cannot be reached"),
+            (oss.settings(public_url="http://127.0.0.1:1"), "127.0.0.1:1, the host of picture URLs, does not answer"),
             (oss.settings(public_url=oss.endpoint), f"at {oss.endpoint[7:]} answers 4"),
             (oss.settings(addresses="public", public_url=oss.endpoint), "see storage.public_url"),
         ):
@@ -73,7 +73,7 @@ async def test_check_says_what_is_wrong_and_ends_with_1(data: Path, mongodb_uri:
             assert not [private for private in (KEY_ID, SECRET, "not-this") if private in said]
         oss.faults.gone = True
         code, said = await command(data, "check", **good | oss.settings())
-        assert (code, "cannot be reached" in said, "and at endpoint" in said) == (1, True, True), said
+        assert (code, "cannot be reached" in said, "the setting endpoint" in said) == (1, True, True), said
         oss.faults.gone = False
         oss.faults.clock = 3600
         code, said = await command(data, "check", **good | oss.settings())

@@ -5,7 +5,7 @@ import io
 import pytest
 from PIL import Image, ImageSequence
 
-from processing.png import Png
+from processing.png import MOST, Png
 from tests import photos
 
 
@@ -24,6 +24,27 @@ def test_the_pixels_are_pillows(mode: str, size: tuple[int, int], level: int) ->
     """Of every mode, stored or packed, in one piece or more."""
     content = photos.saved(noise(mode, size), "PNG", compress_level=level)
     assert frames(Png(io.BytesIO(content))) == frames(Image.open(io.BytesIO(content)))
+
+
+def test_pillow_still_calls_what_is_overridden() -> None:
+    """Otherwise zlib inflates every picture, with the same pixels and in three times the time."""
+    calls: list[str] = []
+
+    class Watched(Png):
+        def load_prepare(self) -> None:
+            calls.append("load_prepare")
+            super().load_prepare()
+
+        def load_read(self, read_bytes: int) -> bytes:
+            calls.append("load_read")
+            return super().load_read(read_bytes)
+
+    stills = [noise("RGB", (200, 150)) for _ in range(3)]
+    content = photos.saved(stills[0], "PNG", save_all=True, append_images=stills[1:])
+    assert len(frames(Watched(io.BytesIO(content)))) == 3
+    assert calls.count("load_prepare") == 3, "before each frame"
+    rows = 3 * 150 * (1 + 3 * 200)  # bytes; each row begins with the number of its filter
+    assert calls.count("load_read") >= rows / MOST, "for each block"
 
 
 def test_every_frame_of_an_animation_is_there() -> None:

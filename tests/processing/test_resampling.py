@@ -1,5 +1,7 @@
 """Pictures made smaller, with SIMD and without."""
 
+import importlib.util
+
 import pytest
 from PIL import Image, ImageChops, ImageStat
 
@@ -40,3 +42,17 @@ def test_it_works_without_too(mode: str, monkeypatch: pytest.MonkeyPatch) -> Non
         smaller = resampled(photos.scene(900, 600).convert(mode), size)
         assert (smaller.mode, smaller.size) == (mode, size)
         photos.assert_corners(smaller)
+
+
+@pytest.mark.parametrize("mode", resampling.MODES)
+def test_the_wheel_is_used_where_there_is_one(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A release that could no longer be imported or called would cost no pixel, only three times the time."""
+    pytest.importorskip("cykooz_resizer")
+    assert resampling.RESIZER is not None
+    monkeypatch.setattr(Image.Image, "resize", lambda *_: pytest.fail("Pillow resampled it"))
+    assert resampled(Image.new(mode, (300, 200)), (200, 133)).size == (200, 133)
+
+
+def test_where_a_wheel_is_installed_it_can_be_imported() -> None:
+    """An ImportError of the wheel itself must not pass for its absence."""
+    assert (importlib.util.find_spec("cykooz_resizer") is not None) == (resampling.RESIZER is not None)

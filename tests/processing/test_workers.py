@@ -1,8 +1,10 @@
 """Slots: a process that dies costs its own image and nothing else."""
 
 import asyncio
+import multiprocessing
 import os
 import signal
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,12 @@ import pytest
 
 from processing.render import Rejected, Rendered, RenderRequest
 from processing.workers import WorkerDied, Workers
+from storage.data_folder import CannotStart
 from tests import photos
 from tests.client import until
 
 MEMORY = 1_610_612_736
+children = multiprocessing.active_children
 
 
 def request(folder: Path, name: str, content: bytes, **more: Any) -> RenderRequest:
@@ -75,6 +79,25 @@ async def test_a_late_or_cancelled_image_frees_its_slot(tmp_path: Path) -> None:
 @pytest.mark.gen_test
 async def test_workers_that_cannot_start_say_so() -> None:
     """Too little memory for a process to come up stops the start, and leaves no process."""
-    with pytest.raises(Exception, match=r"terminated|abruptly|initializ"):
+    with pytest.raises(CannotStart, match=r"does not start: .*images\.worker_memory"):
         async with Workers(2, 1_000_000):
             pass
+
+
+@pytest.mark.gen_test
+async def test_a_process_that_dies_as_soon_as_it_is_ready_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its slot once was lost for ever, because the error that said so was not the one that was looked for."""
+    async with Workers(1, MEMORY) as workers:
+
+        def none_once() -> list[BaseProcess]:
+            monkeypatch.setattr(multiprocessing, "active_children", children)
+            return []
+
+        monkeypatch.setattr(multiprocessing, "active_children", none_once)
+        os.kill(workers.pids[0], signal.SIGKILL)
+        with pytest.raises(WorkerDied):
+            await workers.render(request(tmp_path, "dies", photos.small_jpeg(1)))
+        assert isinstance(await workers.render(request(tmp_path, "next", photos.small_jpeg(1))), Rendered)
+    assert "a worker does not start: its process ended as soon as it was ready" in caplog.messages
