@@ -108,27 +108,27 @@ class Row:
 P, S, D = "photos", "small", "from_201_to_completed_ms"
 ROWS = [
     Row("photos, each its defaults", "images/s", P, "images_per_s", 5, more=True),
-    Row("CPU an image, each its defaults", "ms", P, "cpu_ms_per_image", 0.2),
+    Row("CPU per image, each its defaults", "ms", P, "cpu_ms_per_image", 0.2),
     Row("photos, both WebP q80 method 4", "images/s", "photos, WebP", "images_per_s", 1.8, more=True, peer_load=P),
-    Row("CPU an image, both WebP q80 method 4", "ms", "photos, WebP", "cpu_ms_per_image", 0.55, peer_load=P),
+    Row("CPU per image, both WebP q80 method 4", "ms", "photos, WebP", "cpu_ms_per_image", 0.55, peer_load=P),
     Row("photos, both JPEG q78", "images/s", P, "images_per_s", 1.8, more=True, peer_load="photos, JPEG"),
-    Row("CPU an image, both JPEG q78", "ms", P, "cpu_ms_per_image", 0.55, peer_load="photos, JPEG"),
+    Row("CPU per image, both JPEG q78", "ms", P, "cpu_ms_per_image", 0.55, peer_load="photos, JPEG"),
     *(Row(f"photos: 201 {at}", "ms", P, f"to_201_ms.{at}") for at in ("p50", "p95", "p99")),
     *(Row(f"photos: 201 to completed {at}", "ms", P, f"{D}.{at}") for at in ("p50", "p95", "p99")),
-    Row("photos: notifications lost", "", P, "lost_notifications", 0),
+    Row("photos: missed notifications", "", P, "lost_notifications", 0),
     Row("one photo, 201 to completed p50", "ms", "one photo", f"{D}.p50", 0.2),
     Row("one small image, 201 to completed p50", "ms", "one small", f"{D}.p50"),
     Row("small images", "dreams/s", S, "images_per_s", 4, more=True),
-    Row("CPU a small dream", "ms", S, "cpu_ms_per_image", 0.25),
+    Row("CPU per small dream", "ms", S, "cpu_ms_per_image", 0.25),
     Row("4 people, 3 MB photos: 201 p50", "ms", "accept", "to_201_ms.p50", 1),
     Row("4 people, 3 MB photos: 201 p99", "ms", "accept", "to_201_ms.p99", 1),
-    Row("socket 100 ms after the 201: lost of 16", "", "late", "lost_notifications", 0),
+    Row("socket 100 ms after the 201: missed of 16", "", "late", "lost_notifications", 0),
     Row("upload alone", "MB/s", "upload", "mb_per_s", more=True),
     Row("upload alone, CPU", "ms/MB", "upload", "cpu_ms_per_mb"),
     Row("connects", "1/s", "connects", "1000.connects_per_s", 3, more=True),
-    Row("CPU a connect", "ms", "connects", "1000.cpu_ms_per_connect"),
+    Row("CPU per connect", "ms", "connects", "1000.cpu_ms_per_connect"),
     Row(
-        "memory a connection, 5,000 held",
+        "memory per connection, 5,000 open",
         "KB",
         "connections",
         "5000.pss_kb_per_connection",
@@ -136,11 +136,13 @@ ROWS = [
         peer_load="connections of the peers",
     ),
     Row("connects, 5,000 to 8,000", "1/s", "connections", "8000.connects_per_s", more=True),
-    Row("CPU a ping round trip", "us", "pings", "cpu_ms_per_round_trip", 0.5, scale=1000),
+    Row("CPU per ping round trip", "us", "pings", "cpu_ms_per_round_trip", 0.5, scale=1000),
     Row("deliveries to 200 listeners", "1/s", "to 200", "deliveries_per_s", 5, more=True),
     Row("deliveries to 1,000 listeners", "1/s", "to 1000", "deliveries_per_s", 5, more=True),
-    Row("deliveries to 1,000 listeners: lost", "", "to 1000", "missing_deliveries", 0),
-    Row("one change, from the first of 1,000 listeners to the last", "ms", "one change", "spread_first_to_last_ms.p50"),
+    Row("deliveries to 1,000 listeners: missed", "", "to 1000", "missing_deliveries", 0),
+    Row(
+        "one change: from the first of 1,000 deliveries to the last", "ms", "one change", "spread_first_to_last_ms.p50"
+    ),
     Row("from the change to a delivery, 1,000 listeners p50", "ms", "to 1000", "publish_to_delivery_ms.p50"),
     Row("memory of everything at rest", "MB", "rest", "pss_mb", 0.8),
     Row("memory of everything under load", "MB", P, "peak_pss_mb"),
@@ -178,13 +180,13 @@ def of_connections(title: str, unit: str, key: str, target: float | None = None)
 
 
 GROWTH = [
-    growth("CPU an image (12 photos and more)", "ms", "photos", "cpu_ms_per_image", 1.1),
-    growth("CPU a small dream (50 and more)", "ms", "small", "cpu_ms_per_image"),
+    growth("CPU per image (12 photos and more)", "ms", "photos", "cpu_ms_per_image", 1.1),
+    growth("CPU per small dream (50 and more)", "ms", "small", "cpu_ms_per_image"),
     growth("CPU of uploads alone (20 and more)", "ms/MB", "upload", "cpu_ms_per_mb"),
-    of_connections("memory a connection (1,000 and more)", "KB", "pss_kb_per_connection", 1.1),
-    of_connections("CPU a connect (1,000 and more)", "ms", "cpu_ms_per_connect", 1.1),
-    growth("CPU a ping round trip (8 connections and more)", "us", "pings", "cpu_ms_per_round_trip", scale=1000),
-    growth("CPU a delivery (125 listeners and more)", "us", "listeners", "cpu_ms_per_delivery", scale=1000),
+    of_connections("memory per connection (1,000 and more)", "KB", "pss_kb_per_connection", 1.1),
+    of_connections("CPU per connect (1,000 and more)", "ms", "cpu_ms_per_connect", 1.1),
+    growth("CPU per ping round trip (8 connections and more)", "us", "pings", "cpu_ms_per_round_trip", scale=1000),
+    growth("CPU per delivery (125 listeners and more)", "us", "listeners", "cpu_ms_per_delivery", scale=1000),
 ]
 
 
