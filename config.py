@@ -66,6 +66,7 @@ class Server:
     allowed_origins: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
     drain_timeout: Annotated[float, Meta(ge=0, le=3600)] = 20.0
+    metrics_token: Secret = NO_SECRET
 
     def __post_init__(self) -> None:
         urls = [("public_url", self.public_url)] if self.public_url else []

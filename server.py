@@ -27,6 +27,7 @@ from handlers.base import NothingHere
 from handlers.cors import Cors
 from handlers.inflight import InFlight
 from handlers.limits import RateLimits
+from handlers.metrics import Meters, RouteNames
 from handlers.pages import Web
 from handlers.passwords import Passwords
 from handlers.routes import Parts, routes
@@ -34,6 +35,7 @@ from handlers.subscribers import Subscribers
 from handlers.tokens import IN_THE_MAKING, Tokens
 from handlers.views import UrlFor, UrlForHost
 from linux import return_large_buffers
+from meters import RequestMeters
 from processing.janitor import Janitor
 from processing.pipeline import Pipeline
 from processing.workers import Workers
@@ -138,6 +140,7 @@ async def serving(settings: Config, drain: Drain, *, backup: bool = True) -> Asy
         access = Access(public_url=settings.server.public_url, trusted_proxies=settings.server.trusted_proxies)
         cors = Cors(access, public_url=settings.server.public_url, allowed_origins=settings.server.allowed_origins)
         in_flight = InFlight()
+        limits = RateLimits(settings.limits)
 
         async def not_stopping() -> bool:
             return not drain.asked
@@ -146,12 +149,23 @@ async def serving(settings: Config, drain: Drain, *, backup: bool = True) -> Asy
             await files.check()
             return True
 
+        def request_ended(handler: RequestHandler) -> None:
+            log_request(handler)
+            names.observe(handler, requests)
+
+        checks = {
+            "server": not_stopping,
+            "database": mongo.answers,
+            "storage": storage_answers,
+            "workers": workers.answers,
+        }
+        requests = RequestMeters()
         parts = Parts(
             access=access,
             cors=cors,
             in_flight=in_flight,
             tokens=tokens,
-            limits=RateLimits(settings.limits),
+            limits=limits,
             passwords=stack.enter_context(Passwords()),
             users=users,
             dreams=dreams,
@@ -162,19 +176,27 @@ async def serving(settings: Config, drain: Drain, *, backup: bool = True) -> Asy
             subscribers=subscribers,
             url_for_host=url_for_host,
             signed_out=subscribers.sign_out,
-            checks={
-                "server": not_stopping,
-                "database": mongo.answers,
-                "storage": storage_answers,
-                "workers": workers.answers,
-            },
+            checks=checks,
+            meters=Meters(
+                requests=requests,
+                pipeline=pipeline,
+                workers=workers,
+                subscribers=subscribers,
+                staging=staging,
+                limits=limits,
+                jobs=jobs,
+                checks=checks,
+                data=settings.data,
+            ),
             web=Web(Path(__file__).with_name("web")),
         )
+        table = routes(settings, parts)
+        names = RouteNames(table)
         application = Application(
-            routes(settings, parts),
+            table,
             default_handler_class=NothingHere,
             default_handler_args={"access": access, "cors": cors, "in_flight": in_flight, "tokens": tokens},
-            log_function=log_request,
+            log_function=request_ended,
             websocket_max_message_size=WEBSOCKET_LIMIT,
         )
         yield await stack.enter_async_context(listening(application, settings, in_flight, subscribers, drain))

@@ -107,6 +107,7 @@ class LoginHandler(AuthHandler):
             self.limits.signed_in(username, ip)
             raise
         if user is None:
+            self.limits.wrong_passwords += 1
             raise _wrong()
         self.limits.signed_in(username, ip)
         self.answer(200, await self.sign_in(user))

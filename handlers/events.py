@@ -23,6 +23,8 @@ from handlers.messages import HeartbeatMessage, error_message
 class EventsHandler(ListeningHandler):
     """`/api/dreams/{id}/events`"""
 
+    carrier = "events"
+
     def initialize(self, *, settings: config.WebSocket, **shared: Any) -> None:
         super().initialize(**shared)
         self._settings = settings

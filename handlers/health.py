@@ -52,11 +52,17 @@ class ReadyHandler(HealthHandler):
         self.checks = checks
 
     async def get(self) -> None:
-        answers = await asyncio.gather(*(_asked(check) for check in self.checks.values()))
-        ready = all(answers)
+        found = await answers(self.checks)
+        ready = all(found.values())
         self.set_status(200 if ready else 503)
-        parts = {name: "ok" if answer else "unavailable" for name, answer in zip(self.checks, answers, strict=True)}
+        parts = {name: "ok" if answer else "unavailable" for name, answer in found.items()}
         self._answer(msgspec.convert({"status": "ready" if ready else "not ready", **parts}, ReadyBody))
+
+
+async def answers(checks: Mapping[str, Check]) -> dict[str, bool]:
+    """For each part: can it take work?"""
+    found = await asyncio.gather(*(_asked(check) for check in checks.values()))
+    return dict(zip(checks, found, strict=True))
 
 
 async def _asked(check: Check) -> bool:

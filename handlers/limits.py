@@ -19,6 +19,7 @@ class RateLimits:
     def __init__(self, limits: config.Limits, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._failures = Rate(limits.login_failures, 300, clock)
         self._registrations = Rate(limits.registrations, 3600, clock)
+        self.wrong_passwords = 0  # since the server started
         self._images = Rate(limits.images, 3600, clock)
 
     def sign_in(self, username: str, ip: str) -> None:

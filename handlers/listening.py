@@ -10,7 +10,7 @@ from typing import Any
 
 from handlers.base import ApiHandler
 from handlers.problems import Problem, too_many
-from handlers.subscribers import Mailbox, OutboundMessage, Subscribers
+from handlers.subscribers import Carrier, OutboundMessage, Subscribers
 from storage.dreams import Dreams
 from storage.errors import NotFound
 from storage.model import Dream
@@ -32,11 +32,14 @@ def check_id(dream: Dream, dream_id: str) -> None:
 class ListeningHandler(ApiHandler):
     """A request that stays open for the updates of one dream. It counts as a connection of its account."""
 
+    carrier: Carrier = "poll"
+
     def initialize(self, *, dreams: Dreams, subscribers: Subscribers, **shared: Any) -> None:
         super().initialize(**shared)
         self.dreams = dreams
         self.subscribers = subscribers
-        self.mailbox = Mailbox("", "", self.access.base_url(self.request), self._on_arrival, self.language)
+        base_url = self.access.base_url(self.request)
+        self.mailbox = subscribers.mailbox(self.carrier, base_url, self._on_arrival, self.language)
         self.mailbox_ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._arrived = asyncio.Event()
 

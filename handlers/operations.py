@@ -328,6 +328,20 @@ OPERATIONS = [
         )
         for method in ("GET", "HEAD")
     ),
+    Operation(
+        method="GET",
+        path="/metrics",
+        id="metrics",
+        tag="Server",
+        summary="Read the metrics for Prometheus",
+        description="With `Authorization: Bearer <server.metrics_token>`.",
+        public=True,
+        media=(TEXT,),
+        problems={
+            401: "The metrics token is missing or wrong.",
+            404: "The server has no metrics token.",
+        },
+    ),
     *(
         Operation(
             method=method,

@@ -17,6 +17,7 @@ from handlers.images import ImageHandler, ImagesHandler, OriginalHandler, RetryH
 from handlers.inflight import InFlight
 from handlers.limits import RateLimits
 from handlers.media import MediaHandler
+from handlers.metrics import Meters, MetricsHandler
 from handlers.pages import ContractHandler, PageHandler, Web
 from handlers.passwords import Passwords
 from handlers.server_info import ServerInfoHandler, server_body
@@ -52,6 +53,7 @@ class Parts:
     url_for_host: UrlForHost
     signed_out: SignedOut
     checks: Mapping[str, Check]
+    meters: Meters
     web: Web
 
 
@@ -92,6 +94,7 @@ def routes(config: Config, p: Parts) -> list[url]:
         url(r"/media/(.+)", MediaHandler, {"files": p.local}),
         url(r"/healthz", HealthHandler),
         url(r"/readyz", ReadyHandler, {"checks": p.checks}),
+        url(r"/metrics", MetricsHandler, {**api, "token": config.server.metrics_token, "meters": p.meters}),
         url(r"/openapi\.json", ContractHandler, {"contract": openapi}),
         url(r"/asyncapi\.json", ContractHandler, {"contract": asyncapi}),
         url(r"/(|sw\.js|manifest\.webmanifest|robots\.txt|web/.+)", PageHandler, page),

@@ -11,6 +11,10 @@ from storage.model import FAILURES
 # name -> (English, Chinese). Values in braces are the same in both. A list is joined by commas.
 SENTENCES: dict[str, tuple[str, str]] = {
     # ---- requests
+    "metrics_token": (
+        "This needs the header `Authorization: Bearer <server.metrics_token>`.",
+        "此请求需要请求头 `Authorization: Bearer <server.metrics_token>`。",
+    ),
     "nothing_here": ("There is nothing at this URL.", "这个网址下没有任何内容。"),
     "method_not_allowed": ("Methods that are allowed here: {methods}.", "这里允许的方法：{methods}。"),
     "unreadable": ("The server cannot read this request.", "服务器无法读取这个请求。"),

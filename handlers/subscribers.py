@@ -5,9 +5,11 @@ Pure: it must not know sockets or the database, and it never waits.
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Literal
 
 import msgspec
 
@@ -16,6 +18,7 @@ from handlers.language import Language
 from handlers.messages import ServerMessage
 from handlers.rates import Rate
 from handlers.views import UrlForHost
+from meters import DeliveryMeters
 from storage.model import Dream, Image
 
 log = logging.getLogger("dreamlog.subscribers")
@@ -26,6 +29,7 @@ SIGNED_OUT, ELSEWHERE, RESTARTING = "signed_out", "signed_out_elsewhere", "resta
 # A message replaces the queued one of the same dream and number. `views.updates` uses the numbers from 0 up.
 HEARTBEAT, STATE, ESTABLISHED = -1, -2, -3
 Key = tuple[str, int]
+Carrier = Literal["websocket", "events", "poll"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +47,13 @@ class Mailbox:
 
     __slots__ = (
         "_held",
+        "_meters",
         "_notify",
         "_queue",
         "_replies",
         "_revisions",
         "base_url",
+        "carrier",
         "ended",
         "language",
         "session",
@@ -55,20 +61,27 @@ class Mailbox:
     )
 
     def __init__(
-        self, user: str, session: str, base_url: str, notify: Callable[[], None], language: Language = "en"
+        self,
+        carrier: Carrier,
+        base_url: str,
+        notify: Callable[[], None],
+        language: Language,
+        meters: DeliveryMeters,
     ) -> None:
-        """`user` is "" until the client signs in; `base_url` is the scheme and host that the client used.
+        """Of nobody until the client signs in; `base_url` is the scheme and host that the client used.
 
         `language` is that of the sentences about failed images.
 
         The mailbox calls `notify` after each arrival and at its end; `notify` must neither raise nor wait.
         """
-        self.user = user
-        self.session = session
+        self.carrier = carrier
+        self.user = ""
+        self.session = ""
         self.base_url = base_url
         self.language: Language = language
         self.ended = ""  # the reason for which the server ended this mailbox; nothing arrives after that
         self._notify = notify
+        self._meters = meters
         self._queue: dict[Key, OutboundMessage] = {}
         self._held: dict[str, dict[Key, OutboundMessage]] = {}  # by dream, while the dream's state is being read
         self._revisions: dict[str, int] = {}  # dream -> the newest revision that arrived
@@ -81,16 +94,18 @@ class Mailbox:
         """Remove and return the oldest messages, at most `limit`."""
         queue = self._queue
         if len(queue) > limit:
+            self._meters.delivered += limit
             return [queue.pop(key) for key in list(islice(queue, limit))]
         if queue:
             self._queue = {}  # an emptied dict keeps the memory of its largest size
+            self._meters.delivered += len(queue)
         return list(queue.values())
 
     def send(self, message: ServerMessage, heartbeat_of: str = "") -> None:
         """Queue a message of this connection only. A newer heartbeat of a dream replaces the queued one."""
         self._replies += 1
         key = (heartbeat_of, HEARTBEAT) if heartbeat_of else ("", self._replies)
-        _put(self._queue, key, OutboundMessage(msgspec.json.encode(message)))
+        self._put(self._queue, key, OutboundMessage(msgspec.json.encode(message)))
         self._notify()
 
     def hold(self, dream_id: str) -> None:
@@ -107,7 +122,7 @@ class Mailbox:
         held = self._held.get(dream_id)
         queue = self._queue if held is None else held
         for number, message in updates:
-            _put(queue, (dream_id, number), message)
+            self._put(queue, (dream_id, number), message)
         if held is None:
             self._notify()
 
@@ -118,13 +133,14 @@ class Mailbox:
         for key in updates:
             if self._queue[key].revision <= revision:
                 del self._queue[key]
+                self._meters.coalesced += 1
         # These two keep their places: no update may come between them, however slow the client is.
         if established is not None:
             self._queue[dream_id, ESTABLISHED] = OutboundMessage(msgspec.json.encode(established))
         self._queue[dream_id, STATE] = state
         for key, message in self._held.pop(dream_id, {}).items():
             if message.revision > revision:
-                _put(self._queue, key, message)
+                self._put(self._queue, key, message)
         self._revisions[dream_id] = max(revision, self._revisions.get(dream_id, 0))
         self._notify()
 
@@ -140,15 +156,17 @@ class Mailbox:
 
     def end(self, reason: str) -> None:
         """Drop every message; the connection reads the reason in `ended`."""
+        self._meters.dropped += len(self._queue)
         self._queue.clear()
         self._held.clear()
         self.ended = reason
         self._notify()
 
-
-def _put(queue: dict[Key, OutboundMessage], key: Key, message: OutboundMessage) -> None:
-    queue.pop(key, None)  # a replacement moves to the end, so that a dream's revisions only grow on the wire
-    queue[key] = message
+    def _put(self, queue: dict[Key, OutboundMessage], key: Key, message: OutboundMessage) -> None:
+        # A replacement moves to the end, so that a dream's revisions only grow on the wire.
+        if queue.pop(key, None) is not None:
+            self._meters.coalesced += 1
+        queue[key] = message
 
 
 class Subscribers:
@@ -165,6 +183,8 @@ class Subscribers:
         """Each account may have `connections` at a time and send `messages` in a minute; 0 means no limit."""
         self.closing = False
         self.max_connections = connections
+        self.deliveries = DeliveryMeters()
+        self.closes: Counter[int] = Counter()  # WebSockets that ended, by close code
         self._url_for_host = url_for_host
         self._messages = Rate(messages, 60, time.monotonic)
         self._clock = clock
@@ -174,6 +194,16 @@ class Subscribers:
     def __len__(self) -> int:
         """The number of connections."""
         return sum(map(len, self._users.values()))
+
+    def listeners(self) -> Counter[str]:
+        """The number of connections by carrier."""
+        return Counter(mailbox.carrier for own in self._users.values() for mailbox in own)
+
+    def mailbox(
+        self, carrier: Carrier, base_url: str, notify: Callable[[], None], language: Language = "en"
+    ) -> Mailbox:
+        """A new mailbox, which the registry does not know yet. For the arguments see `Mailbox`."""
+        return Mailbox(carrier, base_url, notify, language, self.deliveries)
 
     # ---- dreams
 

@@ -23,8 +23,9 @@ from handlers.cors import Cors
 from handlers.frames import Frames
 from handlers.language import preferred_language
 from handlers.listening import RETRY_AFTER, check_id
+from handlers.messages import CLOSE_CODES
 from handlers.plain import refuse
-from handlers.subscribers import RESTARTING, Mailbox, OutboundMessage, Subscribers
+from handlers.subscribers import RESTARTING, OutboundMessage, Subscribers
 from handlers.tokens import Tokens
 from storage.dreams import Dreams
 from storage.errors import NotFound, Unavailable
@@ -32,6 +33,9 @@ from storage.errors import NotFound, Unavailable
 # Back-pressure: with so many messages queued the server stops reading. A client that sends pings without reading the
 # pongs then fills its own socket, and an honest client still gets an answer to every ping.
 MAX_QUEUED = 64
+
+ABNORMAL = 1006  # a connection that ended without a close frame (RFC 6455, 7.1.5)
+COUNTED = frozenset(CLOSE_CODES) | {1001, ABNORMAL}  # clients may send others, too many to count one by one
 
 MAX_BATCH = 16  # messages in one write: a newer message can no longer replace one that was written
 
@@ -60,7 +64,7 @@ class DreamSocket(WebSocketHandler):
         self._writing = False
         self._loop = asyncio.get_running_loop()
         language = preferred_language(self.request.headers.get("Accept-Language"), "en")
-        self._mailbox = Mailbox("", "", access.base_url(self.request), self._on_arrival, language)
+        self._mailbox = subscribers.mailbox("websocket", access.base_url(self.request), self._on_arrival, language)
 
     def prepare(self) -> None:
         try:
@@ -112,6 +116,8 @@ class DreamSocket(WebSocketHandler):
         self._conversation.pong()
 
     def on_close(self) -> None:
+        code = self._closing.code if self._closing is not None else self.close_code or ABNORMAL
+        self.subscribers.closes[code if code in COUNTED else ABNORMAL] += 1
         self._leave()
 
     def write_error(self, status_code: int, **_: Any) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from config import Images
+from meters import PipelineMeters
 from processing import formats
 from processing.render import RENDER_VERSION, SIZES, Rejected, Rendered
 from processing.workers import WorkerDied, Workers, render_request
@@ -58,6 +59,7 @@ class Work:
     job: Job  # as the database has it now
     keys: str  # what the keys of this image's own files begin with
     folder: Path  # where its variants lie until they are stored
+    rendered: bool = False  # it is being stored
 
     @property
     def owns_files(self) -> bool:
@@ -112,6 +114,7 @@ class Pipeline:
         self._lanes: list[asyncio.Task[None]] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
+        self.meters = PipelineMeters()
 
     def wake(self, owner: str, dream_id: str = ANY) -> None:
         """This dream may have a queued image."""
@@ -141,6 +144,11 @@ class Pipeline:
         await asyncio.wait(self._lanes, timeout=self._drain_left())
         await _cancelled(self._lanes)
         await _cancelled(self._tasks)
+
+    def in_progress(self) -> tuple[int, int]:
+        """How many images are being rendered, and how many are being stored."""
+        storing = sum(work.rendered for work in self._in_hand)
+        return len(self._in_hand) - storing, storing
 
     # ---- what runs as long as the pipeline
 
@@ -235,6 +243,9 @@ class Pipeline:
             image = await self._render(work)
             rendered = time.monotonic()
             await permit.aclose()  # another lane may render while this one stores
+            work.rendered = True
+            if image.folder == work.keys:
+                self.meters.render.observe(rendered - started)
             # The dream names the files before the first of them is stored, so that none is ever nobody's.
             work.job = _still_ours(await _persistently(lambda: self._jobs.store(work.job, image)))
             await self._store(work)
@@ -250,6 +261,8 @@ class Pipeline:
             await self._fail(work.job, "crashed", type(error).__name__)
         else:
             self._staging.remove(upload)
+            self.meters.completed += 1
+            self.meters.store.observe(time.monotonic() - rendered)
             image = work.job.image
             log.info(
                 "dream=%s image=%d attempt=%d %s %sx%s %d bytes: rendered in %.3f s, stored in %.3f s",
@@ -342,8 +355,10 @@ class Pipeline:
 
     async def _fail(self, job: Job, code: str, detail: str) -> None:
         """Record the failed try. If another can help, the image is queued again after a pause."""
-        await _persistently(lambda: self._jobs.fail(job, code))
+        failed = await _persistently(lambda: self._jobs.fail(job, code))
         pause = next_pause(job.image, code)
+        if failed is not None:
+            (self.meters.failed if pause is None else self.meters.retried)[code] += 1
         again = f"again in {pause.total_seconds():.0f} s" if pause is not None else "for good"
         level = logging.INFO if pause is None else logging.WARNING
         about = job.dream.id, job.image.id, job.image.attempt

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -123,6 +124,9 @@ class Workers:
         self._slots = [Slot(memory) for _ in range(self.count)]
         self._free: asyncio.Queue[Slot] = asyncio.Queue()
         self._starting: set[asyncio.Task[None]] = set()
+        self.replaced: Counter[str] = (
+            Counter()
+        )  # processes since the server started, by reason: `crashed`, `timed_out`, `cancelled`, `recycled`
 
     async def __aenter__(self) -> Self:
         multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
@@ -157,17 +161,18 @@ class Workers:
         slot = await self._free.get()
         try:
             result = await slot.render(request)
-        except BaseException:
+        except BaseException as error:
             # A cancelled or late image is still in the process, and would hold up the next one there.
-            self._replace(slot)
+            self._replace(slot, error.code if isinstance(error, WorkerDied) else "cancelled")
             raise
         if slot.images >= RECYCLE:
-            self._replace(slot)
+            self._replace(slot, "recycled")
         else:
             self._free.put_nowait(slot)
         return result
 
-    def _replace(self, slot: Slot) -> None:
+    def _replace(self, slot: Slot, reason: str) -> None:
+        self.replaced[reason] += 1
         task = asyncio.create_task(self._restart(slot), name="restart a worker")
         self._starting.add(task)
         task.add_done_callback(self._starting.discard)

@@ -66,7 +66,7 @@ class Dreams:
         """
         now = self._writes.now()
         length = len(draft.content)
-        images = [self._image_document(number, upload, length) for number, upload in enumerate(uploads, 1)]
+        images = [self._image_document(number, upload, length, now) for number, upload in enumerate(uploads, 1)]
         document: Document = {
             "_id": ObjectId(),
             "owner": ObjectId(owner),
@@ -203,7 +203,7 @@ class Dreams:
                 sentence = f"A dream may have at most {most} images; this one has {there}."
                 raise Conflict(sentence, code="dream_full", most=most, images=there)
             number, length = found["next_image"], len(found.get("content", ""))
-            images = [self._image_document(number + i, upload, length) for i, upload in enumerate(uploads)]
+            images = [self._image_document(number + i, upload, length, now) for i, upload in enumerate(uploads)]
             update: Document = {"$push": {"images": {"$each": images}}, "$inc": {"next_image": len(images)}}
             if scoped:
                 others = [each for each in found.get("keys") or () if each["key"] != scoped]
@@ -241,7 +241,7 @@ class Dreams:
         return {document["_id"]: Dream.from_document(document) for document in documents}
 
     @staticmethod
-    def _image_document(number: int, upload: StagedUpload, length: int) -> Document:
+    def _image_document(number: int, upload: StagedUpload, length: int, now: datetime) -> Document:
         return {
             "id": number,
             "position": min(upload.position, length),
@@ -255,6 +255,7 @@ class Dreams:
             "width": upload.width,
             "height": upload.height,
             "lease_owner": None,
+            "queued_at": now,
         }
 
 

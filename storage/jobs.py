@@ -4,7 +4,7 @@ It must not know who works. Each move is one atomic update, a compare-and-set on
 """
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from bson import ObjectId
 from motor.motor_asyncio import AsyncIOMotorCollection
@@ -37,6 +37,28 @@ class Jobs:
         """The owners of queued images."""
         with translate_errors():
             return [str(owner) for owner in await self._dreams.distinct("owner", {"images.state": State.QUEUED})]
+
+    async def queue(self) -> tuple[int, datetime | None]:
+        """The number of queued images, and since when the one has been queued that waits longest."""
+        queued: Document = {"images.state": State.QUEUED}
+        alive: Document = {"deleted": {"$ne": True}}
+        stages: list[Document] = [
+            {"$match": alive | queued},
+            {"$project": {"created_at": True, "images.state": True, "images.queued_at": True}},
+            {"$unwind": "$images"},
+            {"$match": queued},
+            # Images of the first edition do not say since when; their dream is older than they are.
+            {
+                "$group": {
+                    "_id": None,
+                    "number": {"$sum": 1},
+                    "oldest": {"$min": {"$ifNull": ["$images.queued_at", "$created_at"]}},
+                }
+            },
+        ]
+        with translate_errors():
+            found = await self._dreams.aggregate(stages).to_list(1)
+        return (found[0]["number"], found[0]["oldest"]) if found else (0, None)
 
     async def claim(self, owner: str, server: str, dream_id: str = "") -> Job | None:
         """Lease a queued image to `server`: the first of `dream_id`, else of the owner's oldest dream that has one.
@@ -98,7 +120,14 @@ class Jobs:
 
     async def retry(self, dream: Dream, image: Image) -> Dream | None:
         """Queue a failed image again, with as many tries as a new one; None when it is not failed any more."""
-        fields = {"attempt": image.attempt + 1, "tries_left": TRIES, "error": None, "not_before": None, **_NO_LEASE}
+        fields = {
+            "attempt": image.attempt + 1,
+            "tries_left": TRIES,
+            "error": None,
+            "not_before": None,
+            "queued_at": self._writes.now(),
+            **_NO_LEASE,
+        }
         job = await self._move("retry", Job(dream, image), fields, Change.IMAGES)
         return job.dream if job is not None else None
 

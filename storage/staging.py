@@ -32,10 +32,12 @@ WRITE_SIZE = 1024 * 1024  # bytes gathered before a write, because each write is
 class Part:
     """One upload while it arrives. It is durable once `finish` has returned."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, received: Callable[[int], None]) -> None:
+        """`received` is called with the size of each chunk, in bytes."""
         self.name = path.name
         self.size = 0
         self._path = path
+        self._received = received
         self._waiting = bytearray()
         self._hash = hashlib.sha256()
         self._file: FileIO | None = None
@@ -47,6 +49,7 @@ class Part:
 
     async def write(self, chunk: bytes) -> None:
         self.size += len(chunk)
+        self._received(len(chunk))
         self._waiting += chunk
         if len(self._waiting) >= WRITE_SIZE:
             await _in_thread(self._flush)
@@ -94,10 +97,14 @@ class Staging:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.received = 0  # bytes of uploads since the server started, kept or not
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def part(self) -> Part:
-        return Part(self._folder / secrets.token_hex(16))
+        return Part(self._folder / secrets.token_hex(16), self._count)
+
+    def _count(self, size: int) -> None:
+        self.received += size
 
     def path(self, name: str) -> Path:
         return self._folder / name

@@ -162,6 +162,7 @@ def test_every_setting_can_come_from_the_environment(file: Path) -> None:
         "server__allowed_origins": "https://a.example.org, http://b:81",
         "server__trusted_proxies": "10.0.0.0/8,::1",
         "server__drain_timeout": "1.5",
+        "server__metrics_token": "a-token",
         "mongodb__uri": "mongodb://db.example.org",
         "mongodb__database": "nights",
         "storage__backend": "oss",
@@ -215,6 +216,7 @@ def test_every_setting_can_come_from_the_environment(file: Path) -> None:
     assert found.pop("server__allowed_origins") == ("https://a.example.org", "http://b:81")
     assert found.pop("server__trusted_proxies") == ("10.0.0.0/8", "::1")
     assert found.pop("auth__secret").value == LONG
+    assert found.pop("server__metrics_token").value == "a-token"
     assert found.pop("storage__access_key_id").value == "an-id"
     assert found.pop("storage__access_key_secret").value == "a-secret"
     assert found.pop("mongodb__uri").value == "mongodb://db.example.org"

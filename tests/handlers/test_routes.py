@@ -39,6 +39,7 @@ PATHS = {
     "/media/k.jpg": "GET, HEAD",
     "/healthz": "GET, HEAD",
     "/readyz": "GET, HEAD",
+    "/metrics": "GET, OPTIONS",
     "/openapi.json": "GET, HEAD",
     "/asyncapi.json": "GET, HEAD",
     "/": "GET, HEAD",

@@ -91,7 +91,12 @@ class World:
         self.calls += 1
 
     def mailbox(self, user: str = "ann", session: str = "s1", host: str = HOST) -> Mailbox:
-        return Mailbox(user, session, host, self.called)
+        return self.with_notify(user, session, host, self.called)
+
+    def with_notify(self, user: str, session: str, host: str, notify: Callable[[], None]) -> Mailbox:
+        mailbox = self.subscribers.mailbox("websocket", host, notify)
+        mailbox.user, mailbox.session = user, session
+        return mailbox
 
     def listener(self, *dreams: Dream, host: str = HOST) -> Mailbox:
         """A mailbox that listens to these dreams and has already received their states."""
@@ -500,7 +505,7 @@ def test_close_all_ends_everyone(world: World) -> None:
         return lambda: world.subscribers.leave(mailboxes[number])
 
     for number, user in enumerate(["ann", "ann", "bob", ""]):
-        mailboxes.append(Mailbox(user, "s1", HOST, leaver(number)))
+        mailboxes.append(world.with_notify(user, "s1", HOST, leaver(number)))
         world.subscribers.join(mailboxes[number])
     assert not world.subscribers.closing
     world.subscribers.close_all()
@@ -512,7 +517,9 @@ def test_close_all_ends_everyone(world: World) -> None:
 def test_each_listener_reads_failures_in_its_language(world: World) -> None:
     """Listeners of one host and language share their messages."""
     failed = dream(2, image(1, State.FAILED))
-    mailboxes = [Mailbox("ann", "s1", HOST, world.called, language) for language in ("en", "zh", "en")]
+    mailboxes = [
+        world.subscribers.mailbox("websocket", HOST, world.called, language) for language in ("en", "zh", "en")
+    ]
     for mailbox in mailboxes:
         world.subscribers.add(failed.id, mailbox)
         world.subscribers.show(dream(1, image(1, State.QUEUED)), mailbox)
@@ -522,3 +529,33 @@ def test_each_listener_reads_failures_in_its_language(world: World) -> None:
     said = [taken(mailbox)["image"]["error"]["message"] for mailbox in mailboxes]
     assert said == ["The picture is damaged and cannot be read.", "图片已损坏，无法读取。", said[0]]
     assert len(world.hosts) == 2
+
+
+def test_each_message_is_counted_once_as_delivered_coalesced_or_dropped() -> None:
+    """What is handed to the connection, what a newer message replaced, and what its end threw away."""
+    world = World()
+    mailbox = world.listener(dream(revision=1))
+    counted = world.subscribers.deliveries
+    delivered = counted.delivered
+    world.subscribers.publish(dream(revision=2), None)
+    world.subscribers.publish(dream(revision=3), None)
+    assert (counted.delivered - delivered, counted.coalesced, counted.dropped) == (0, 1, 0)
+    mailbox.take(16)
+    assert counted.delivered - delivered == 1
+    world.subscribers.publish(dream(revision=4), None)
+    mailbox.send(PongMessage(msgspec.Raw(b"1")))
+    mailbox.take(1)
+    assert counted.delivered - delivered == 2
+    mailbox.end("signed_out")
+    assert (counted.delivered - delivered, counted.coalesced, counted.dropped) == (2, 1, 1)
+
+
+def test_connections_are_counted_by_their_carrier() -> None:
+    """From the moment they join to the moment they leave."""
+    world = World()
+    mailboxes = [world.mailbox(), world.mailbox("bob"), world.subscribers.mailbox("poll", HOST, world.called)]
+    for mailbox in mailboxes:
+        world.subscribers.join(mailbox)
+    assert world.subscribers.listeners() == {"websocket": 2, "poll": 1}
+    world.subscribers.leave(mailboxes[0])
+    assert world.subscribers.listeners() == {"websocket": 1, "poll": 1}

@@ -11,7 +11,7 @@ from bson import ObjectId
 from storage.dreams import Dreams
 from storage.errors import Unavailable
 from storage.jobs import LEASE, MAX_PAUSE, Jobs
-from storage.model import FAILURES, PAUSES, Draft, Dream, IllegalMove, Job, State, Status
+from storage.model import FAILURES, PAUSES, Draft, Dream, IllegalMove, Job, State, Status, milliseconds
 from storage.mongo import Mongo
 from storage.references import References
 from storage.writes import ROUNDS, Writes
@@ -741,3 +741,29 @@ async def test_an_image_in_an_unknown_state_is_no_work(
     with pytest.raises(IllegalMove):
         await jobs.retry(found, found.images[0])
     assert (await document(database, dream))["images"][0] == before
+
+
+@pytest.mark.gen_test
+async def test_the_queue_has_a_length_and_an_age(dreams: Dreams, jobs: Jobs, database: Database, clock: Clock) -> None:
+    """Since when the oldest has been queued survives a failed try, and begins anew with a retry."""
+    assert await jobs.queue() == (0, None)
+    begin = milliseconds(clock.now)
+    await dreams.create(ADA, Draft(title="a dream"), uploads(2))
+    clock.now += timedelta(minutes=5)
+    other = await dreams.create(BOB, Draft(title="another"), uploads(1))
+    assert await jobs.queue() == (3, begin)
+    first = await jobs.claim(ADA, "server")
+    assert first is not None
+    assert await jobs.queue() == (2, begin)
+    await jobs.fail(first, "timed_out")
+    assert await jobs.queue() == (3, begin)
+    await database["dreams"].update_one({"_id": ObjectId(other.id)}, {"$unset": {"images.0.queued_at": True}})
+    await dreams.delete(ADA, first.dream.id)
+    assert await jobs.queue() == (1, other.created_at)
+    job = await jobs.claim(BOB, "server")
+    assert job is not None
+    failed = await jobs.fail(job, "corrupt")
+    assert failed is not None
+    clock.now += timedelta(minutes=5)
+    assert await jobs.retry(failed.dream, failed.image) is not None
+    assert await jobs.queue() == (1, milliseconds(clock.now))

@@ -1,0 +1,115 @@
+"""`/metrics`: who may read it, and that what happens on a server shows in it."""
+
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from tornado.httputil import HTTPServerRequest, RequestStartLine
+from tornado.routing import URLSpec
+from tornado.web import Application, RequestHandler, url
+
+from handlers.health import HealthHandler
+from handlers.metrics import RouteNames
+from meters import RequestMeters
+from tests import photos
+from tests.client import Api, Server, Socket, settings, until
+
+TOKEN = "a token for Prometheus"
+
+
+async def samples(api: Api) -> dict[tuple[str, ...], float]:
+    """Name and values of the labels, by the labels' names -> the value of each sample."""
+    answer = await api.call("GET", "/metrics", headers={"Authorization": f"Bearer {TOKEN}"}, signed_in=False)
+    assert answer.code == 200
+    assert answer.headers["Content-Type"].startswith("text/plain")
+    families = text_string_to_metric_families(answer.body.decode())
+    found = [sample for family in families for sample in family.samples]
+    return {(each.name, *(value for _, value in sorted(each.labels.items()))): each.value for each in found}
+
+
+@pytest.mark.gen_test
+async def test_what_happens_on_a_server_shows(data: Path, mongodb_uri: str) -> None:
+    """Requests, images, queue, listeners, messages, closes and wrong passwords; no name of anybody."""
+    async with (
+        Server(data, **settings(data, mongodb_uri, server__metrics_token=TOKEN)) as server,
+        Api(server.url) as api,
+    ):
+        await api.sign_up("ada-lovelace")
+        await api.call("POST", "/api/auth/login", {"username": "ada-lovelace", "password": "wrong"})
+        dream = await api.dream(photos.small_jpeg(1), photos.corrupt_jpeg())
+        async with Socket.of(api, dream["id"]) as socket:
+            await socket.message("image_update", status="completed")
+            found = await samples(api)
+            assert found["dreamlog_listeners", "websocket"] == 1
+            assert found["dreamlog_messages_delivered_total",] >= 2
+        await api.finished(dream["id"])
+        await api.call("GET", "/made/up/by/a/client")
+
+        async def closed() -> bool:
+            return any(name[0] == "dreamlog_websocket_closes_total" for name in await samples(api))
+
+        await until(closed, "the close is counted")
+        found = await samples(api)
+        assert found["dreamlog_http_requests_total", "POST", "/api/dreams", "201"] == 1
+        assert found["dreamlog_http_requests_total", "POST", "/api/auth/login", "401"] == 1
+        assert found["dreamlog_http_requests_total", "GET", "other", "404"] == 1
+        assert found["dreamlog_http_request_duration_seconds_count", "GET", "/api/dreams/{dream_id}"] >= 1
+        assert found["dreamlog_images_total", "", "completed"] == 1
+        assert found["dreamlog_images_total", "corrupt", "failed"] == 1
+        assert found["dreamlog_image_render_duration_seconds_count",] == 1
+        assert found["dreamlog_upload_received_bytes_total",] == len(photos.small_jpeg(1) + photos.corrupt_jpeg())
+        assert found["dreamlog_sign_ins_failed_total",] == 1
+        assert found["dreamlog_queue_images",] == 0
+        assert all(found["dreamlog_up", part] == 1 for part in ("server", "database", "storage", "workers"))
+        assert found["dreamlog_disk_free_bytes",] > 0
+        assert not any("ada" in part for name in found for part in name)
+
+
+@pytest.mark.gen_test
+async def test_only_the_token_opens_the_page(data: Path, mongodb_uri: str) -> None:
+    """Another token, an access token and none at all get 401."""
+    async with (
+        Server(data, **settings(data, mongodb_uri, server__metrics_token=TOKEN)) as server,
+        Api(server.url) as api,
+    ):
+        await api.sign_up()
+        for authorization in ("", f"Bearer {TOKEN}x", f"Basic {TOKEN}", f"Bearer {api.access}"):
+            headers = {"Authorization": authorization} if authorization else {}
+            answer = await api.call("GET", "/metrics", headers=headers, signed_in=False)
+            assert answer.code == 401, authorization
+            assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+@pytest.mark.gen_test
+async def test_without_a_token_in_the_settings_there_is_no_page(data: Path, mongodb_uri: str) -> None:
+    """Not even for an empty token."""
+    async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
+        for headers in ({}, {"Authorization": "Bearer"}, {"Authorization": "Bearer "}):
+            assert (await api.call("GET", "/metrics", headers=headers)).code == 404
+
+
+class Unknown(RequestHandler):
+    pass
+
+
+@pytest.mark.gen_test
+async def test_a_made_up_method_or_path_makes_no_new_time_series() -> None:
+    """Otherwise a client could fill the memory of the server and of Prometheus."""
+    rows: list[URLSpec] = [url(r"/healthz", HealthHandler)]
+    requests, names = RequestMeters(), RouteNames(rows)
+    for handler, method in ((HealthHandler, "GET"), (HealthHandler, "BREW"), (Unknown, "GET")):
+        start_line = RequestStartLine(method, "/x", "HTTP/1.0")
+        request = HTTPServerRequest(start_line=start_line, connection=_Connection())  # type: ignore[arg-type]
+        names.observe(handler(Application(rows), request), requests)
+    assert set(requests.ended) == {
+        ("GET", "/healthz", 200),
+        ("other", "/healthz", 200),
+        ("GET", "other", 200),
+    }
+
+
+class _Connection:
+    """As much of a connection as a handler asks for."""
+
+    def set_close_callback(self, callback: object) -> None:
+        pass
