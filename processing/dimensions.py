@@ -1,7 +1,7 @@
-"""How large a picture says it is: width and height from the head of its file, without decoding it.
+"""A picture's width and height as its file states them, read without decoding.
 
-Pure: it must not know how a picture is decoded. Every device can so show the picture's box in its final shape while it
-is being processed. What a file says may be wrong; what was decoded has the last word.
+Pure: it must not know how a picture is decoded. With the size, every device can lay out the picture's box before the
+picture is rendered. A file may state a wrong size; rendering corrects it.
 """
 
 import re
@@ -12,31 +12,31 @@ from typing import BinaryIO
 
 Size = tuple[int, int]
 
-MOST = 2**31 - 1  # pixels of a side, as in PNG (7.1, integers); what says more is no picture in any format
-# Segments, chunks, boxes, items or tags that are looked at, at most: some are made to have no end. Enough for 64 MB of
-# a JPEG's segments, 8 MB of a PNG in libpng's chunks of 8 KiB, and a HEIC of 100 megapixels in tiles of 512 x 512.
+MOST = 2**31 - 1  # pixels of a side, as in PNG (7.1, integers); no format allows more
+# Limit of segments, chunks, boxes, items or tags to read, because hostile files have no end. Enough for 64 MB of a
+# JPEG's segments, 8 MB of a PNG in libpng's chunks of 8 KiB, and a HEIC of 100 megapixels in tiles of 512 x 512.
 STEPS = 1024
-METADATA_BYTES = 65536  # of Exif, and of XMP, that are read; a segment of a JPEG cannot have more
-BOX_BYTES = 1 << 20  # of a HEIC's or AVIF's description; a picture of hundreds of tiles needs some ten thousand
+METADATA_BYTES = 65536  # to read of Exif, and of XMP; a segment of a JPEG cannot have more
+BOX_BYTES = 1 << 20  # to read of the description in HEIC or AVIF; one of hundreds of tiles has some ten thousand
 ORIENTATION = 0x0112
-LYING = (5, 6, 7, 8)  # the orientations in which the upright picture's width is the stored one's height
+LYING = (5, 6, 7, 8)  # the orientations that swap width and height
 
 _EXIF = b"Exif\0\0"
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
-_XMP_IN_PNG = b"XML:com.adobe.xmp\0\0"  # the second zero says that it is not compressed
+_XMP_IN_PNG = b"XML:com.adobe.xmp\0\0"  # the second zero means: not compressed
 _ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 _NUMBERS = {3: "H", 4: "I", 8: "h", 9: "i"}  # TIFF 6.0, section 2: SHORT, LONG, SSHORT, SLONG
 
 
 class _Unreadable(Exception):
-    """It ends too early, or says nothing that makes sense."""
+    """The file ends too early, or makes no sense."""
 
 
 def size(file: BinaryIO, format: str) -> Size | None:
-    """Upright width and height in pixels of a `format`, as `formats.sniff` names it; None: it does not tell.
+    """Upright width and height in pixels of a file in `format` (see `formats.sniff`); None if the file has none.
 
     Never raises for what the file contains. On each level of a format it takes at most `STEPS` steps, each a few reads
-    of a few bytes; beside these it reads `METADATA_BYTES` twice or `BOX_BYTES` once, and seeks over the rest.
+    of a few bytes. It also reads `METADATA_BYTES` twice or `BOX_BYTES` once, and seeks over the rest.
     """
     read = _READERS[format]
     try:
@@ -61,7 +61,7 @@ def _jpeg(file: BinaryIO) -> Size:
             return _upright(found, exif, _some(file, *xmp))
         if kind == 0xE1:
             name = _some(file, at + 4, min(length - 2, len(_XMP)))
-            if name.startswith(_EXIF):  # a long one goes on in the next segment
+            if name.startswith(_EXIF):  # long Exif continues in the next segment
                 exif += _some(file, at + 10, min(length - 8, METADATA_BYTES - len(exif)))
             elif name == _XMP:
                 xmp = at + 4 + len(_XMP), length - 2 - len(_XMP)
@@ -73,7 +73,7 @@ def _jpeg(file: BinaryIO) -> Size:
 
 
 def _png(file: BinaryIO) -> Size:
-    """PNG, third edition, 11.2 and 11.3: IHDR; eXIf and iTXt (XMP) may also stand behind the picture."""
+    """PNG, third edition, 11.2 and 11.3: IHDR; eXIf and iTXt (XMP) may also follow the pixels."""
     found: Size = struct.unpack(">II", _read(file, 16, 8))
     exif, xmp, at = (0, 0), (0, 0), 8
     for _ in range(STEPS):
@@ -102,7 +102,7 @@ def _webp(file: BinaryIO) -> Size:
     if kind != b"VP8X":
         raise _Unreadable
     canvas = int.from_bytes(head[4:7], "little") + 1, int.from_bytes(head[7:10], "little") + 1
-    # Metadata stands behind the frames, and counts only where it is announced.
+    # Metadata follows the frames, and counts only if the header announces it.
     announced = {name for name, flag in ((b"EXIF", 0x08), (b"XMP ", 0x04)) if head[0] & flag}
     places: dict[bytes, tuple[int, int]] = {}
     at = 12
@@ -119,7 +119,7 @@ def _webp(file: BinaryIO) -> Size:
 
 
 def _gif(file: BinaryIO) -> Size:
-    """GIF89a, 18 and 20: the logical screen; a first frame that reaches beyond it makes it larger, as in decoders."""
+    """GIF89a, 18 and 20: the logical screen; decoders enlarge it to the first frame, and so does this."""
     width, height, flags = struct.unpack("<HHB", _read(file, 6, 5))
     at = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
     inside = False  # an extension: a chain of blocks, the last one empty
@@ -140,7 +140,7 @@ def _gif(file: BinaryIO) -> Size:
 
 
 def _bmp(file: BinaryIO) -> Size:
-    """BITMAPCOREHEADER has 12 bytes, all later ones begin alike; a negative height means top-down rows."""
+    """BITMAPCOREHEADER has 12 bytes, all later ones share their beginning; a negative height means top-down rows."""
     if _number(file, 14, "<I") == 12:
         found: Size = struct.unpack("<HH", _read(file, 18, 4))
         return found
@@ -156,23 +156,26 @@ def _tiff(file: BinaryIO) -> Size:
 
 
 def _heif(file: BinaryIO) -> Size:
-    """ISO 23008-12, 6.5: as encoded (`ispe`), cut (`clap`) and turned (`irot`) in turn; decoders ignore Exif here."""
+    """ISO 23008-12, 6.5: the encoded size (`ispe`), cropped (`clap`) and rotated (`irot`) in the file's order.
+
+    Decoders ignore Exif here.
+    """
     return _shown(_properties(file))
 
 
 def _avif(file: BinaryIO) -> Size:
-    """As HEIC, but not cut: libavif leaves that to its caller, and Pillow does not do it."""
+    """As HEIC, but not cropped: libavif leaves cropping to its caller, and Pillow does not crop."""
     return _shown([(kind, body) for kind, body in _properties(file) if kind != b"clap"])
 
 
 def _shown(properties: list[tuple[bytes, bytes]]) -> Size:
     width, height = struct.unpack_from(">4x2I", dict(properties)[b"ispe"])
     for kind, body in properties:
-        if kind == b"clap":  # codecs have whole blocks, so what is encoded may be larger than the picture
+        if kind == b"clap":  # codecs encode whole blocks, which may be larger than the picture
             wide, over, high, under = struct.unpack(">4I", body)
             if not over or not under:
                 raise _Unreadable
-            # Rounded, as libheif does.
+            # libheif rounds in the same way.
             width, height = (wide + over // 2) // over, (high + under // 2) // under
         elif kind == b"irot" and body and body[0] & 1:  # an odd number of quarter turns
             width, height = height, width
@@ -198,7 +201,7 @@ def _inside(file: BinaryIO, at: int, end: int) -> dict[bytes, tuple[int, int]]:
 
 
 def _associated(file: BinaryIO, item: int, at: int, end: int) -> Iterator[int]:
-    """Which properties are the item's, counted from 1 (`ipma`, ISO 23008-12, 9.3)."""
+    """The numbers, from 1, of the item's properties (`ipma`, ISO 23008-12, 9.3)."""
     data = _read(file, at, min(end - at, BOX_BYTES))
     if len(data) < 8:
         raise _Unreadable
@@ -220,7 +223,7 @@ def _associated(file: BinaryIO, item: int, at: int, end: int) -> Iterator[int]:
 
 
 def _boxes(file: BinaryIO, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, start and end of what is in each box between the two places (ISO 14496-12, 4.2)."""
+    """Kind, and start and end of the content, of each box from `at` to `end` (ISO 14496-12, 4.2)."""
     for _ in range(STEPS):
         if at + 8 > end:
             return
@@ -236,7 +239,7 @@ def _boxes(file: BinaryIO, at: int, end: int) -> Iterator[tuple[bytes, int, int]
 
 
 def _tags(read: Callable[[int, int], bytes]) -> dict[int, int]:
-    """The whole numbers in the first directory (TIFF 6.0, section 2); of one that is cut, those before the cut."""
+    """The integers in the first directory (TIFF 6.0, section 2); those before the cut if it is cut off."""
     tags: dict[int, int] = {}
     order = _ORDERS.get(read(0, 4))
     if order is None:
@@ -247,14 +250,14 @@ def _tags(read: Callable[[int, int], bytes]) -> dict[int, int]:
         for n in range(min(STEPS, entries)):
             tag, kind, count, value = struct.unpack(order + "HHI4s", read(at + 2 + 12 * n, 12))
             number = order + _NUMBERS.get(kind, "")
-            if 0 < count * struct.calcsize(number) <= len(value):  # else the value stands elsewhere
+            if 0 < count * struct.calcsize(number) <= len(value):  # otherwise the value is elsewhere
                 tags.setdefault(tag, struct.unpack_from(number, value)[0])
     return tags
 
 
 def _upright(stored: Size, exif: bytes, xmp: bytes) -> Size:
-    """By the orientation in Exif (2.32, 4.6.4), or where that has none, in XMP."""
-    exif = exif.removeprefix(_EXIF).removeprefix(_EXIF)  # some write it twice, or where none belongs
+    """The upright size, by the orientation in Exif (2.32, 4.6.4), or in XMP if Exif has none."""
+    exif = exif.removeprefix(_EXIF).removeprefix(_EXIF)  # some programs write the prefix twice, or where none belongs
     orientation = _tags(lambda at, length: exif[at : at + length]).get(ORIENTATION)
     if orientation is None and (match := re.search(rb'tiff:Orientation(?:="|>)([0-9])', xmp)):
         orientation = int(match[1])
@@ -275,7 +278,7 @@ def _read(file: BinaryIO, at: int, length: int) -> bytes:
 
 
 def _some(file: BinaryIO, at: int, length: int) -> bytes:
-    """As many of these bytes as there are, and as are read at most."""
+    """Up to `length` bytes, and at most METADATA_BYTES."""
     file.seek(at)
     return file.read(max(0, min(length, METADATA_BYTES)))
 

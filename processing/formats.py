@@ -1,10 +1,10 @@
-"""Which pictures are accepted, told by their first bytes.
+"""The formats that the server accepts, recognized by the first bytes of a file.
 
 Pure: it must not know how a picture is decoded.
 """
 
-HEAD_BYTES = 64  # enough for the brands of every HEIC and AVIF that was seen
-ACCEPTED = ("JPEG", "PNG", "WebP", "GIF", "HEIC", "AVIF", "TIFF", "BMP")  # as people call them
+HEAD_BYTES = 64  # enough for the brands of every HEIC and AVIF file that we have seen
+ACCEPTED = ("JPEG", "PNG", "WebP", "GIF", "HEIC", "AVIF", "TIFF", "BMP")  # their common names
 
 MEDIA_TYPES = {
     "JPEG": "image/jpeg",
@@ -32,7 +32,7 @@ _HEIF = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs",
 
 
 def sniff(head: bytes) -> str | None:
-    """The format of a file that begins with `head` (`HEAD_BYTES` suffice), as Pillow names it; None: not accepted."""
+    """Pillow's name of the format of a file that begins with `head` (`HEAD_BYTES` suffice); None if not accepted."""
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WEBP"
     if head[4:8] == b"ftyp":

@@ -1,6 +1,6 @@
-"""Removes the files that dreams have let go of, and uploads that never became a dream; finds those that nobody named.
+"""The janitor removes files whose deletion is pending, and uploads that never became a dream.
 
-It must not know why they were let go.
+`orphans` finds files that no dream names. It must not know why a deletion is pending.
 """
 
 import asyncio
@@ -15,11 +15,11 @@ from storage.model import Dream, Image
 from storage.references import References
 from storage.staging import Staging
 
-EVERY = 3600.0  # seconds between rounds without a wake
-UPLOAD_LIFE = 86_400.0  # seconds after which an upload that belongs to no dream is no longer on its way
-BATCH = 500  # folders that the database is asked about at once
-PAUSE = 5.0  # seconds before a database or storage that is away is asked again
-LONGEST_PAUSE = 60.0  # to which that grows
+EVERY = 3600.0  # seconds after which a round begins without a wake
+UPLOAD_LIFE = 86_400.0  # seconds that an upload has to become a dream
+BATCH = 500  # folders in one question to the database
+PAUSE = 5.0  # seconds before the janitor asks a database or storage again that did not answer
+LONGEST_PAUSE = 60.0  # seconds to which that pause grows
 
 log = logging.getLogger("dreamlog.janitor")
 
@@ -34,10 +34,11 @@ class Janitor:
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
+        """There may be files to remove."""
         self._woken.set()
 
     async def __aenter__(self) -> Self:
-        # No upload can be on its way yet: whatever belongs to no dream is from a run that was cut short.
+        # No upload can be in progress yet: one that belongs to no dream is left from a run that was cut short.
         removed = await self._staging.sweep(await self._references.staged_names(), older_than=0)
         if removed:
             log.info("removed %d unfinished uploads of an earlier run", removed)
@@ -62,7 +63,7 @@ class Janitor:
                 await self._round()
                 pause = PAUSE
             except Error as error:
-                log.warning("files are left to remove: %s", error)
+                log.warning("files remain to be removed: %s", error)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
                 self._woken.set()
@@ -85,9 +86,10 @@ class Janitor:
 
 
 async def orphans(references: References, files: StoredFiles, *, older_than: float) -> AsyncIterator[list[str]]:
-    """Keys that no dream names, some at a time; of files put `older_than` seconds ago or more.
+    """Keys that no dream names, in batches, of files that were put at least `older_than` seconds ago.
 
-    Younger ones may be on their way: a file that is moved to another storage is there before its dream says so.
+    Younger files may be in progress: a copy in another storage exists before a dream names it. Files whose deletion is
+    pending are no orphans.
     """
     folders: dict[str, list[str]] = {}
     async for key, at in files.scan():
@@ -100,6 +102,6 @@ async def orphans(references: References, files: StoredFiles, *, older_than: flo
 
 
 async def _unnamed(references: References, folders: dict[str, list[str]]) -> list[str]:
-    # A folder that nobody names any more is never named again, so what is found stays true.
+    # A folder that no dream names any more is never named again, so the answer stays true.
     named = await references.named_folders(folders)
     return [key for folder, keys in folders.items() if folder not in named for key in keys]

@@ -1,8 +1,8 @@
-"""Moves the files of completed images to another storage, beside a running server or without one.
+"""The mover moves the files of completed images to another storage, while a server runs or not.
 
-A copy goes into a new folder, is read back and compared; then one update of the dream names it and lets go of the old
-one, which stays until the addresses that were given out have ended. So every moment is a good one to be killed in: the
-dream names files that are there, and running it again goes on. It must not know how a storage works.
+It copies the files of an image into a new folder, reads them back and compares. Then one update of the dream names the
+copies and makes the old files pending deletions, which are due once every URL of them has expired. A kill at any moment
+does no harm: the dream names files that exist, and the next run continues. It must not know how a storage works.
 """
 
 import asyncio
@@ -24,37 +24,39 @@ from storage.files import MARKS, StoredFiles
 from storage.model import Image
 from storage.references import References
 
-AT_ONCE = 4  # images
+AT_ONCE = 4  # images that are moved concurrently
 
 ELSEWHERE = {"oss": "^[^/]+$", "local": f"^{MARKS['oss']}"}  # storage -> the folders that are not in it
 
 
 class Damaged(Exception):
-    """A file is not what it should be; the sentence says how."""
+    """A file is not what was stored; the message says how it differs."""
 
 
 @contextmanager
 def exclusive_lock(folder: Path) -> Iterator[Path]:
-    """An empty folder, for one at a time, or `CannotStart`; gone afterwards.
+    """Hold the empty folder `folder` exclusively, and remove it afterwards. Raises `CannotStart` while it is held.
 
-    Who removes orphans holds it too: copies of a move that nobody names yet look just like them.
+    Removing orphans takes this lock too, because copies that no dream names yet look like orphans.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
     lock = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        for left in folder.iterdir():  # by a move that was killed
+        for left in folder.iterdir():  # copies of a move that was killed
             left.unlink()
         yield folder
         shutil.rmtree(folder)
     except BlockingIOError:
-        raise CannotStart("Pictures are being moved, or orphans removed, already.") from None
+        raise CannotStart("Another command is moving pictures or removing orphans already.") from None
     finally:
         os.close(lock)
 
 
 @dataclass(frozen=True, slots=True)
 class Copied:
+    """A file to copy."""
+
     key: str
     type: str
     size: int
@@ -62,10 +64,10 @@ class Copied:
 
 
 class Mover:
-    """Moves to one storage, and counts."""
+    """Moves sets of files to one storage, and counts them."""
 
     def __init__(self, *, references: References, files: StoredFiles, to: str, folder: Path) -> None:
-        """`folder` is for copies on their way, and is held by `exclusive_lock`."""
+        """`folder` is for copies in progress; the caller holds it with `exclusive_lock`."""
         self._references = references
         self._files = files
         self._to = to
@@ -74,11 +76,11 @@ class Mover:
         self.problems: list[str] = []  # a line for each set of files that stays where it is
 
     async def waiting(self) -> list[tuple[str, Image]]:
-        """Owner and image of each set of files that is elsewhere."""
+        """Owner and image of each set of files in another storage."""
         return [each async for each in self._references.stored_sets(ELSEWHERE[self._to])]
 
     async def move(self, sets: Iterable[tuple[str, Image]], done: Callable[[], None]) -> None:
-        """Calls `done` after each; raises `Unavailable` when a storage or the database is away for long."""
+        """Move each set, and call `done` after each. Raises `Unavailable` when a storage or the database stays away."""
         todo = iter(sets)
 
         async def work() -> None:
@@ -86,7 +88,7 @@ class Mover:
                 try:
                     await self._move(owner, image)
                 except (Damaged, NotFound) as error:
-                    if await self._references.is_shared(owner, image):  # else it was deleted meanwhile
+                    if await self._references.is_shared(owner, image):  # otherwise it was deleted meanwhile
                         self.problems.append(f"{image.folder}: {error}")
                 done()
 
@@ -103,11 +105,11 @@ class Mover:
             for old, new in zip(_files_of(image), _files_of(there), strict=True):
                 await self._copy(old, new.key)
         except BaseException:
-            with suppress(Error):  # then they are orphans, and found as such
+            with suppress(Error):  # the copies are orphans then, and `orphans` finds them
                 await self._files.delete(there.keys)
             raise
         until = datetime.now(UTC) + timedelta(seconds=self._files.life)
-        # If this raises, it may have had its effect: then the copies are what the dream names.
+        # If this raises, the update may have happened all the same, so the copies stay.
         moved = await self._references.relocate(owner, image, str(there.folder), until)
         if not moved:
             await self._files.delete(there.keys)
@@ -124,16 +126,16 @@ class Mover:
                     await asyncio.to_thread(file.write, piece)
                 found = file.tell()
             if found != old.size or old.sha256 not in (None, digest.hexdigest()):
-                raise Damaged(f"{name} is not what was stored once ({found} of {old.size} bytes).")
+                raise Damaged(f"{name} is not what was stored ({found} of {old.size} bytes).")
             await self._files.put(target, path, old.type)
             if await _digest(self._files.open(target)) != digest.digest():
-                raise Damaged(f"{name} is read otherwise than it was written.")
+                raise Damaged(f"The new storage returns something else than {name}.")
         finally:
             path.unlink(missing_ok=True)
 
 
 def _files_of(image: Image) -> list[Copied]:
-    """Each file once, in an order that is the same for the same image in another folder."""
+    """Each file once, in an order that does not depend on the folder."""
     found = {v.key: Copied(v.key, v.type, v.bytes, None) for v in image.variants.values()}
     files = list(found.values())
     if image.original is not None:

@@ -1,6 +1,6 @@
-"""One picture becomes its variants: upright, in sRGB, without metadata. Paths in, a small record out.
+"""The renderer makes a picture's variants: upright, in sRGB, without metadata. Paths in, a small record out.
 
-Runs in a process of its own, and must not know anything of the server: hostile bytes are decoded here.
+It runs in a process of its own and must not know anything of the server, because it decodes hostile bytes.
 """
 
 import base64
@@ -19,19 +19,19 @@ from processing import formats
 from processing.png import Png
 from processing.resampling import resampled
 
-Image.init()  # all formats now, before the fork: the processes share that memory, and begin sooner
+Image.init()  # load all formats before the fork, so that the processes share their memory and start sooner
 
-SIZES = (320, 1024, 2048)  # a variant's name is the most that its longer side may have
+SIZES = (320, 1024, 2048)  # pixels of the longer side at most; also the variants' names
 RENDER_VERSION = 2  # raise it when the output for the same input changes
 
-# A picture within 8 % below a size is taken as it is: 4032 / 2 = 2016 needs no resampling at all.
+# A picture at most 8 % below a size is not resampled: 4032 / 2 = 2016 is good enough for 2048.
 CLOSE = 0.92
-ANIMATION_PIXELS = 1_000_000_000  # of all frames together: about ten seconds of decoding
-KEPT_PIXELS = 150_000_000  # of all frames as they wait for the encoder, 4 bytes each; larger animations get smaller
-EFFORT = {"jpeg": 0, "webp": 2, "avif": 1}  # beyond, each step costs more than its bytes are worth
+ANIMATION_PIXELS = 1_000_000_000  # of all frames together, which take about ten seconds to decode
+KEPT_PIXELS = 150_000_000  # of all frames that wait for the encoder, 4 bytes each; larger animations are scaled down
+EFFORT = {"jpeg": 0, "webp": 2, "avif": 1}  # each further step costs more time than its saved bytes are worth
 QUALITY = {"jpeg": 78, "webp": 85, "avif": 64}  # of equal sharpness to the eye (SSIMULACRA2 of about 79)
 EXTENSIONS = {"jpeg": "jpg", "webp": "webp", "avif": "avif"}
-PLACEHOLDER = 400  # characters, the data: address in all
+PLACEHOLDER = 400  # characters of the whole data: URL
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 T = Image.Transpose
@@ -53,11 +53,11 @@ class RenderRequest:
     source: str  # path of the upload
     folder: str  # an existing, empty folder for the variants
     format: str  # of stills without transparency: jpeg, webp or avif
-    quality: int  # 1 to 100; 0: what suits the format
-    effort: int  # 1 to 6, of webp and avif; 0: what suits the format
+    quality: int  # 1 to 100; 0: the format's default, QUALITY
+    effort: int  # 1 to 6, for webp and avif; 0: the format's default, EFFORT
     max_pixels: int  # width times height
     max_frames: int
-    time_limit: float  # wall seconds, after which a timer kills this process
+    time_limit: float  # wall-clock seconds, after which a timer kills the process
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,20 +73,20 @@ class RenderedFile:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """Every size has a variant; two share a file when the picture is too small to differ."""
+    """The result: a variant for every size. Variants of the same pixel size share a file."""
 
     variants: dict[str, RenderedFile]
     width: int  # of the upright original
     height: int
     animated: bool
-    placeholder: str  # a data: address of at most 400 characters
-    removed: tuple[str, ...]  # which metadata the upload had
-    damaged: bool  # rendered from what could be read
+    placeholder: str  # a data: URL of at most 400 characters
+    removed: tuple[str, ...]  # the kinds of metadata that the upload had
+    damaged: bool  # the file ends early or is broken; rendered from the part that could be read
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """Why there is no picture: a code of `storage.model.FAILURES`, and words for the log."""
+    """Why there is no result: a key of `storage.model.FAILURES`, and details for the log."""
 
     code: str
     detail: str
@@ -99,7 +99,7 @@ class _Rejection(Exception):
 
 
 def render(request: RenderRequest) -> Rendered | Rejected:
-    """Every variant of one picture, durable. A picture that cannot be rendered is `Rejected`, never an exception."""
+    """Write every variant of one picture durably. Never raises: a picture that cannot be rendered is `Rejected`."""
     try:
         return _render(request)
     except _Rejection as rejection:
@@ -109,7 +109,7 @@ def render(request: RenderRequest) -> Rendered | Rejected:
     except OSError as error:
         code = "storage_unavailable" if error.errno in FULL else "corrupt"
         return Rejected(code, f"{type(error).__name__}: {os.strerror(error.errno) if error.errno else error}")
-    except Exception as error:  # broken files were seen to raise SyntaxError, KeyError, IndexError, RuntimeError ...
+    except Exception as error:  # broken files have raised SyntaxError, KeyError, IndexError, RuntimeError ...
         return Rejected("corrupt", type(error).__name__)
 
 
@@ -126,7 +126,7 @@ def _render(request: RenderRequest) -> Rendered:
             raise _Rejection("too_many_frames", f"{frames} frames")
         if frames * image.width * image.height > max(ANIMATION_PIXELS, request.max_pixels):
             raise _Rejection("too_many_pixels", f"{frames} frames of {image.width} x {image.height}")
-        orientation = 1 if kind == "HEIF" else image.getexif().get(0x0112, 1)  # libheif has turned it already
+        orientation = 1 if kind == "HEIF" else image.getexif().get(0x0112, 1)  # libheif has rotated it already
         icc = image.info.get("icc_profile")
         saver = _Saver(request)
         animated = frames > 1
@@ -150,7 +150,7 @@ def _render(request: RenderRequest) -> Rendered:
 
 
 def _open(request: RenderRequest, kind: str) -> tuple[ImageFile.ImageFile, tuple[int, int], bool]:
-    """The first frame, decoded no larger than needed; its size before that; whether it is damaged."""
+    """The first frame, decoded no larger than needed; the picture's full size; whether the file is damaged."""
     for damaged in (False, True):
         try:
             image = Png(request.source) if kind == "PNG" else Image.open(request.source, formats=(kind,))
@@ -189,9 +189,9 @@ def _metadata(image: Image.Image) -> tuple[str, ...]:
 
 
 def _still(image: Image.Image, icc: bytes | None, orientation: int) -> Image.Image:
-    """At most as large as the largest variant, in sRGB, upright, with alpha only where something is transparent."""
+    """No larger than the largest variant, in sRGB, upright, with alpha only if something is transparent."""
     if image.mode.startswith("I"):
-        # Straight to L would clip: 16 bits become 8 by dividing.
+        # Pillow's own conversion to L clips; dividing keeps the tones of 16 bits.
         image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
         icc = None
     elif image.mode in ("P", "PA", "1", "LA", "La"):
@@ -233,7 +233,7 @@ def _in_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
         transform = _transform(icc, image.mode)
         return image if transform is None else ImageCms.applyTransform(image, transform) or image
     except (ImageCms.PyCMSError, OSError, ValueError):
-        return image  # a broken profile is as good as none
+        return image  # a broken profile is ignored
 
 
 @lru_cache(8)
@@ -245,18 +245,18 @@ def _transform(icc: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 
 
 def _animation(image: Image.Image, orientation: int, icc: bytes | None, saver: "_Saver") -> None:
-    """The larger sizes move. The smallest is a still: it stands in lists, where fifty moving pictures would be a
-    burden on eyes and batteries."""
+    """Animate all sizes but the smallest. That one appears in lists, where fifty animations would tire eyes and
+    batteries."""
     pixels = getattr(image, "n_frames", 1) * image.width * image.height
     most = min(max(SIZES), int(max(image.size) * math.sqrt(min(1.0, KEPT_PIXELS / pixels))))
     durations, stills = [], []
     for frame in ImageSequence.Iterator(image):
-        still = frame.copy()  # which loads it, and only then its duration is known
+        still = frame.copy()  # copy() loads the frame, which sets its duration
         durations.append(round(frame.info.get("duration", 100)) or 100)
         stills.append(_reduced(_still(still, icc, orientation), most))
     alpha = any(still.mode == "RGBA" for still in stills)
     stills = [still.convert("RGBA" if alpha else "RGB") for still in stills]
-    # A GIF without a loop count plays once; WebP's 0 is for ever.
+    # A GIF without a loop count plays once; 0 in WebP means for ever.
     loop = image.info.get("loop", 1)
     for name in SIZES[:0:-1]:
         stills = [_reduced(still, name) for still in stills]
@@ -264,7 +264,7 @@ def _animation(image: Image.Image, orientation: int, icc: bytes | None, saver: "
 
 
 class _Saver:
-    """Writes variants; one of a size that is there already is that file."""
+    """Writes variants, and each pixel size only once."""
 
     def __init__(self, request: RenderRequest) -> None:
         self._request = request
@@ -291,7 +291,7 @@ class _Saver:
     def _save(self, name: int, image: Image.Image, look: str, kind: str, **options: Any) -> None:
         key = (look, image.size)
         if key not in self._by_size:
-            image.info.clear()  # a save would write the comment or the profile that is still in there
+            image.info.clear()  # save() would write the comment and the profile from there
             path = Path(self._request.folder) / f"{name}.{EXTENSIONS[kind]}"
             with path.open("xb") as file:
                 image.save(file, kind.upper(), **options)
@@ -302,7 +302,7 @@ class _Saver:
 
 
 def _placeholder(image: Image.Image) -> str:
-    """A WebP of 16 pixels, coarser until it fits."""
+    """A WebP of 16 pixels as a data: URL, at a lower quality until it fits into PLACEHOLDER."""
     scale = 16 / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     tiny = image.resize(size, Image.Resampling.BOX)

@@ -1,7 +1,7 @@
-"""The processes that render: supervised slots, each one ProcessPoolExecutor of one process.
+"""The processes that render: supervised slots, each with a ProcessPoolExecutor of one process.
 
-One executor for each slot, because an executor breaks as a whole when its process dies: so exactly one image is
-concerned, it is known which, and the others do not notice. It must not know dreams, the database or the storage.
+An executor breaks as a whole when one of its processes dies. With an executor for each slot, a death costs exactly one
+image, the server knows which, and the others go on. It must not know dreams, the database or the storage.
 """
 
 import asyncio
@@ -24,11 +24,11 @@ from processing import child
 from processing.render import Rejected, Rendered, RenderRequest
 from storage.data_folder import CannotStart
 
-RECYCLE = 500  # images after which a process is replaced, against memory that libraries lose
-GRACE = 10.0  # seconds after an image's own time limit, in which its timer should have killed the process
-START_TIMEOUT = 60.0
-PAUSES = (0.1, 0.5, 2.0, 5.0)  # seconds before a process that would not start is tried again; the last one stays
-# What a process runs, the executor's end of it included: loaded before the fork, it is there once for all of them.
+RECYCLE = 500  # images after which a process is replaced, because libraries leak memory
+GRACE = 10.0  # seconds after an image's time limit, by which its timer should have killed the process
+START_TIMEOUT = 60.0  # seconds for a process to be ready
+PAUSES = (0.1, 0.5, 2.0, 5.0)  # seconds before the next attempt to start a process; the last one repeats
+# The fork server loads these before it forks, so that all processes share their memory and start sooner.
 PRELOADED = ["processing.child", "concurrent.futures.process"]
 
 log = logging.getLogger("dreamlog.workers")
@@ -49,7 +49,7 @@ def render_request(settings: Images, source: Path, folder: Path) -> RenderReques
 
 
 class WorkerDied(Exception):
-    """The process ended under the image; `code` is `timed_out` or `crashed`."""
+    """The process ended before it was done; `code` is `timed_out` or `crashed`."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
@@ -57,7 +57,7 @@ class WorkerDied(Exception):
 
 
 class Slot:
-    """Room for one process."""
+    """The place of one process, which can be replaced."""
 
     def __init__(self, memory: int) -> None:
         self._memory = memory
@@ -87,7 +87,7 @@ class Slot:
             raise WorkerDied("crashed", "its process ended as soon as it was ready")
 
     async def render(self, request: RenderRequest) -> Rendered | Rejected:
-        """Raises `WorkerDied`; the slot must be stopped then, and when the call is cancelled."""
+        """Raises `WorkerDied`. The slot must be stopped then, and when the call is cancelled."""
         assert self._executor is not None
         self.images += 1
         try:
@@ -99,7 +99,7 @@ class Slot:
             raise self._reason(await self.stop()) from None
 
     async def stop(self) -> int | None:
-        """Kill the process, whatever it does, and wait for its end; its exit code."""
+        """Kill the process, wait for its end, and return its exit code."""
         process, executor = self._process, self._executor
         self._process = self._executor = None
         if process is not None and process.pid is not None and process.is_alive():
@@ -117,7 +117,10 @@ class Slot:
 
 
 class Workers:
-    """`count` slots, each with a warm process for as long as this is entered."""
+    """`count` slots (0: one for each CPU), each with a warm process for as long as this is entered.
+
+    `memory` limits the address space of each process, in bytes. Entering raises `CannotStart`.
+    """
 
     def __init__(self, count: int, memory: int) -> None:
         self.count = count or os.cpu_count() or 1
@@ -153,16 +156,16 @@ class Workers:
         return [slot.pid for slot in self._slots if slot.pid is not None]
 
     async def answers(self) -> bool:
-        """Is there a process that works or could?"""
+        """Is there a process that renders or could?"""
         return bool(self.pids)
 
     async def render(self, request: RenderRequest) -> Rendered | Rejected:
-        """Render in the next free slot. Raises `WorkerDied` when its process ends under the image."""
+        """Render in the next free slot. Raises `WorkerDied` when the process ends before the image is done."""
         slot = await self._free.get()
         try:
             result = await slot.render(request)
         except BaseException as error:
-            # A cancelled or late image is still in the process, and would hold up the next one there.
+            # The process still works on a cancelled or late image, and would delay the next one.
             self._replace(slot, error.code if isinstance(error, WorkerDied) else "cancelled")
             raise
         if slot.images >= RECYCLE:
@@ -192,7 +195,7 @@ class Workers:
 
 @contextmanager
 def _main_hidden() -> Iterator[None]:
-    """multiprocessing would import `server.py` again in every worker: all of Tornado and motor, for nothing."""
+    """Keep multiprocessing from importing `server.py`, and with it Tornado and motor, in every worker."""
     main = sys.modules["__main__"]
     file, spec = getattr(main, "__file__", None), getattr(main, "__spec__", None)
     main.__file__, main.__spec__ = None, None

@@ -99,7 +99,7 @@ async def test_what_could_not_be_removed_is_not_confirmed(bench: Bench, caplog: 
         await soon(lambda: len(bench.references.confirmed) == 2)
         assert loop.time() - began == pytest.approx(PAUSE, abs=0.1)
     assert bench.files.contents == {}
-    assert caplog.messages[0] == f"files are left to remove: {AWAY}"
+    assert caplog.messages[0] == f"files remain to be removed: {AWAY}"
     assert len(caplog.messages) == 7
 
 
