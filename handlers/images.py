@@ -14,6 +14,7 @@ from handlers.upload import UploadHandler
 from handlers.views import UrlForHost
 from processing import formats
 from storage.dreams import Dreams
+from storage.errors import NotFound
 from storage.files import Files
 from storage.jobs import Jobs
 from storage.model import Dream, Image, State
@@ -100,8 +101,12 @@ class OriginalHandler(ApiHandler):
 
     async def get(self, dream_id: str, image_id: str) -> None:
         _, image = await _own_image(self.dreams, self.caller.user, dream_id, image_id)
-        pieces = self._pieces(image)
-        first = await anext(pieces, b"")  # a missing file must become a 404 before the headers are sent
+        try:
+            first, pieces = await self._begin(image)
+        except NotFound:
+            # The file may have moved since the dream was read, because the image has been completed.
+            _, image = await _own_image(self.dreams, self.caller.user, dream_id, image_id)
+            first, pieces = await self._begin(image)
         extension = formats.EXTENSIONS.get(image.format, "bin")
         self.set_header("Content-Type", formats.MEDIA_TYPES.get(image.format, "application/octet-stream"))
         self.set_header("Content-Length", image.bytes)
@@ -112,12 +117,15 @@ class OriginalHandler(ApiHandler):
             self.write(piece)
             await self.flush()
 
-    def _pieces(self, image: Image) -> AsyncIterator[bytes]:
+    async def _begin(self, image: Image) -> tuple[bytes, AsyncIterator[bytes]]:
+        """The first piece of the file and the rest of them, so that a missing file is a 404 and no broken download."""
         if image.original is not None and image.state is State.COMPLETED:
-            return self.files.open(image.original)
-        if image.staged is not None:
-            return self.staging.read(image.staged)
-        raise Problem(404, "no_original")
+            pieces = self.files.open(image.original)
+        elif image.staged is not None:
+            pieces = self.staging.read(image.staged)
+        else:
+            raise Problem(404, "no_original")
+        return await anext(pieces, b""), pieces
 
 
 async def _own_image(dreams: Dreams, owner: str, dream_id: str, image_id: str) -> tuple[Dream, Image]:

@@ -231,18 +231,23 @@ class Subscribers:
             _drop(self._dreams, dream_id, mailbox)
 
     def publish(self, dream: Dream, image: Image | None) -> None:
-        """Deliver a change to all listeners of the dream. Never raises, because the write itself has succeeded."""
-        updates: dict[tuple[str, Language], list[tuple[int, OutboundMessage]]] = {}
+        """Deliver a change to all listeners of the dream. Never raises, because the write itself has succeeded.
+
+        Listeners with the same base URL and language share their messages. If these cannot be built, the others still
+        get theirs.
+        """
         # The set of a deleted dream is removed first: nothing follows the deletion, even if its delivery fails.
         mailboxes = self._dreams.pop(dream.id, set()) if dream.deleted else self._dreams.get(dream.id, set())
-        try:
-            for mailbox in mailboxes:
-                audience = mailbox.base_url, mailbox.language
-                if audience not in updates:
-                    updates[audience] = self._updates(dream, image, *audience)
-                mailbox.deliver(updates[audience])
-        except Exception:
-            log.exception("publishing a change failed")
+        audiences: dict[tuple[str, Language], list[Mailbox]] = {}
+        for mailbox in mailboxes:
+            audiences.setdefault((mailbox.base_url, mailbox.language), []).append(mailbox)
+        for (base_url, language), audience in audiences.items():
+            try:
+                updates = self._updates(dream, image, base_url, language)
+                for mailbox in audience:
+                    mailbox.deliver(updates)
+            except Exception:
+                log.exception("some listeners of dream %s miss a change, because it cannot be published", dream.id)
 
     def _updates(
         self, dream: Dream, image: Image | None, base_url: str, language: Language

@@ -42,6 +42,7 @@ class Rest:
         self.dreams, self.jobs = Dreams(database, writes=writes), Jobs(database, writes=writes)
         self.files = LocalFiles(folder / "media", secret=b"x" * 32)
         self.staged = folder / "staging"
+        self.staging = Staging(self.staged)
         self.tokens = Tokens(b"x" * 32, access_lifetime=900, refresh_lifetime=900)
         self.logged: list[str] = []  # what each request's line in the log is about
         settings = config.Config(images=config.Images(max_per_dream=MAX_IMAGES, max_bytes=1_000_000))
@@ -57,7 +58,7 @@ class Rest:
             "limits": RateLimits(config.Limits(images=20)),
             "dreams": self.dreams,
             "jobs": self.jobs,
-            "staging": Staging(self.staged),
+            "staging": self.staging,
             "subscribers": Subscribers(url_for_host=url_for_host, connections=0),
             "url_for_host": url_for_host,
         }

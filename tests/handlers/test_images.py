@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,26 @@ async def test_a_kept_original_comes_from_the_storage(rest: Rest, tmp_path: Path
     await rest.complete(original=tmp_path / "original")
     for path in rest.staged.iterdir():
         path.unlink()
+    answer = await rest.ada.call("GET", f"/api/dreams/{dream['id']}/images/1/original")
+    assert (answer.code, answer.body) == (200, PHOTO)
+
+
+@pytest.mark.gen_test
+async def test_an_original_may_move_while_its_download_begins(
+    rest: Rest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The image is completed between the read of the dream and the opening of its upload: the storage has the file."""
+    (tmp_path / "original").write_bytes(PHOTO)
+    dream = await rest.ada.dream(PHOTO)
+    read = rest.staging.read
+
+    async def read_too_late(name: str) -> AsyncIterator[bytes]:
+        await rest.complete(original=tmp_path / "original")
+        rest.staging.remove(name)
+        async for piece in read(name):
+            yield piece
+
+    monkeypatch.setattr(rest.staging, "read", read_too_late)
     answer = await rest.ada.call("GET", f"/api/dreams/{dream['id']}/images/1/original")
     assert (answer.code, answer.body) == (200, PHOTO)
 

@@ -71,7 +71,7 @@ def decoded_all(mailbox: Mailbox) -> list[Any]:
 
 
 class World:
-    """A registry that records each request for URLs, or fails with `error`, and mailboxes that count notifications."""
+    """A registry that records each request for URLs, or fails once with `error`, and mailboxes that count calls."""
 
     def __init__(self, connections: int = 0, messages: int = 0) -> None:
         self.hosts: list[str] = []
@@ -84,7 +84,8 @@ class World:
     def url_for_host(self, base_url: str) -> UrlFor:
         self.hosts.append(base_url)
         if self.error is not None:
-            raise self.error
+            error, self.error = self.error, None
+            raise error
         return lambda key: f"{base_url}/media/{key}"
 
     def called(self) -> None:
@@ -364,10 +365,17 @@ def test_publish_never_raises(world: World, caplog: pytest.LogCaptureFixture) ->
     world.error = ValueError("no URL")
     with caplog.at_level(logging.ERROR):
         world.subscribers.publish(dream(2, image(1)), image(1))
-    assert "publishing a change failed" in caplog.text
-    world.error = None
+    assert "some listeners of dream d1 miss a change" in caplog.text
     world.subscribers.publish(dream(3, image(1)), None)
     assert everything(mailbox) == [("image_update", 3)]
+
+
+def test_a_host_without_urls_does_not_silence_the_others(world: World) -> None:
+    """If the messages for one host cannot be built, the listeners at the other hosts still get theirs."""
+    mailboxes = [world.listener(dream(1, BUSY), host=host) for host in (HOST, "http://localhost:8000")]
+    world.error = ValueError("no URL")
+    world.subscribers.publish(dream(2, image(1)), None)
+    assert sorted(everything(mailbox) for mailbox in mailboxes) == [[], [("image_update", 2)]]
 
 
 def test_a_deletion_is_the_last_message(world: World) -> None:
