@@ -137,7 +137,7 @@ def _body(media: str, kind: type[Struct]) -> Json:
 
 
 def _responses(each: Operation) -> Json:
-    found: Json = {str(each.success): _success(each, each.summary)}
+    found: Json = {str(each.success): _success(each, _meaning(each))}
     for status, text in each.statuses.items():
         found[str(status)] = _success(each, text) if status < 300 else {"description": text}
     problems = each.problems if each.public else UNAUTHORIZED | each.problems
@@ -149,6 +149,13 @@ def _responses(each: Operation) -> Json:
             answer["content"] = {each.problem_media: {"schema": _problem_schema(each)}}
         found[str(status)] = answer
     return dict(sorted(found.items()))
+
+
+def _meaning(each: Operation) -> str:
+    """What a success brings."""
+    if each.answer is not None:
+        return str(schemas()[name(each.answer.__name__)]["description"]).partition("\n")[0]
+    return f"{each.summary}." if each.media else "Done."
 
 
 def _success(each: Operation, text: str) -> Json:

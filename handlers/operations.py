@@ -359,6 +359,7 @@ OPERATIONS = [
         for path, name, media, summary in (
             ("/openapi.json", "OpenApi", JSON, "This contract"),
             ("/asyncapi.json", "AsyncApi", JSON, "The contract of the WebSocket and the event stream"),
+            ("/docs", "Docs", HTML, "Both contracts, for people"),
             ("/", "Page", HTML, "The web page"),
             ("/sw.js", "ServiceWorker", "text/javascript", "The page's service worker"),
             ("/manifest.webmanifest", "Manifest", "application/manifest+json", "The page's manifest"),

@@ -37,6 +37,7 @@ AT_THE_TOP = {
     "sw.js": "sw.js",
     "manifest.webmanifest": "manifest.webmanifest",
     "robots.txt": "robots.txt",
+    "docs": "docs/index.html",
 }
 
 

@@ -97,5 +97,5 @@ def routes(config: Config, p: Parts) -> list[url]:
         url(r"/metrics", MetricsHandler, {**api, "token": config.server.metrics_token, "meters": p.meters}),
         url(r"/openapi\.json", ContractHandler, {"contract": openapi}),
         url(r"/asyncapi\.json", ContractHandler, {"contract": asyncapi}),
-        url(r"/(|sw\.js|manifest\.webmanifest|robots\.txt|web/.+)", PageHandler, page),
+        url(r"/(|docs|sw\.js|manifest\.webmanifest|robots\.txt|web/.+)", PageHandler, page),
     ]
