@@ -118,7 +118,7 @@ class FailedImageBody(Struct):
 
     id: ImageId
     position: Position
-    error: ImageErrorBody | None
+    error: ImageErrorBody
 
 
 class ImageUpdateMessage(ServerMessage, tag="image_update"):

@@ -102,9 +102,9 @@ def image_update(dream: Dream, url_for: UrlFor, now: float, language: Language =
         if finished and each.status is Status.COMPLETED and each.largest is not None
     ]
     failed = [
-        FailedImageBody(each.id, each.position, error(each, language))
+        FailedImageBody(each.id, each.position, why)
         for each in dream.images
-        if each.status is Status.FAILED
+        if each.status is Status.FAILED and (why := error(each, language)) is not None
     ]
     return ImageUpdateMessage(dream.id, dream.status, completed, now, dream.revision, failed if finished else UNSET)
 

@@ -4,6 +4,7 @@
 import { h, iconButton, isTyping, toast } from './dom.js'
 import { journal } from './journal.js'
 import { outbox } from './outbox.js'
+import { loadServer } from './server.js'
 import { HttpError, Unreachable, session } from './session.js'
 import { saveSetting, setting } from './settings.js'
 import * as store from './store.js'
@@ -28,6 +29,7 @@ export class App {
   async start() {
     setLanguage(language)
     this.setTheme(setting('theme') ?? '')
+    loadServer()
     addEventListener('hashchange', () => this.show())
     document.addEventListener('keydown', (event) => this.#onKey(event))
     // The browser would open a picture that is dropped outside the editor, in place of the page.

@@ -1,57 +1,14 @@
-// Types that the page's modules share. The API is described in docs/api.md.
+// Types that the page's modules share. Those of the API are in client/protocol.d.ts.
 
-export interface User {
-  id: string
-  username: string
-}
+import type { Dream, Image, ImageError } from './client/protocol'
 
-export interface Variant {
-  url: string
-  type: string
-  width: number
-  height: number
-  bytes: number
-}
+export type { Dream, Image, User, Variant } from './client/protocol'
 
-export interface Failure {
-  code: string
-  message: string
-  retryable: boolean
-}
+/** Why a picture failed; a code of its own where the server has not said it. */
+export type Failure = Omit<ImageError, 'code'> & { code: string }
 
-/** One picture in an answer of the server. */
-export interface Image {
-  id: number
-  position: number
-  status: 'processing' | 'completed' | 'failed'
-  url: string | null
-  variants: Record<string, Variant>
-  width: number | null
-  height: number | null
-  animated: boolean
-  placeholder: string | null
-  attempt: number
-  error: Failure | null
-}
-
-export interface DreamFields {
-  title: string
-  content: string
-  /** RFC 3339 with the UTC offset of the dreamer. */
-  dreamed_at: string
-  mood: string | null
-  lucidity: number | null
-  tags: string[]
-}
-
-export interface Dream extends DreamFields {
-  id: string
-  status: 'processing' | 'completed' | 'failed'
-  revision: number
-  created_at: string
-  updated_at: string
-  images: Image[]
-}
+/** What a person writes of a dream; `dreamed_at` with the UTC offset of the dreamer. */
+export type DreamFields = Pick<Dream, 'title' | 'content' | 'dreamed_at' | 'mood' | 'lucidity' | 'tags'>
 
 /** A picture on this device that is not uploaded yet. */
 export interface Photo {

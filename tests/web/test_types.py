@@ -51,6 +51,7 @@ async def test_the_declarations_match_the_modules(tmp_path: Path) -> None:
     """The .d.ts and the .js have the same exports, constructors, methods and fields."""
     for name, client in LIBRARY.items():
         shutil.copy(CLIENT / f"{name}.d.ts", tmp_path)
+        shutil.copy(CLIENT / "protocol.d.ts", tmp_path)
         shutil.copy(CLIENT / f"{name}.js", tmp_path / f"{name}.as_written.js")
         (tmp_path / f"{name}.agreement.ts").write_text(AGREEMENT.format(name=name, client=client), "utf-8")
     assert await complaints(tmp_path, *(f"{name}.agreement.ts" for name in LIBRARY)) == ""
@@ -76,7 +77,8 @@ async def test_the_types_match_the_messages_of_the_server(data: Path, mongodb_ur
         async with Socket(server.url, f"/ws/dream-images/{dream['id']}", message=api.access) as refused:
             await refused.message("error", code="not_found")
     kinds = " | ".join(json.dumps(kind) for kind in sorted(set(socket.types())))
-    shutil.copy(CLIENT / "dreamlog.d.ts", tmp_path)
+    for name in ("dreamlog", "protocol"):
+        shutil.copy(CLIENT / f"{name}.d.ts", tmp_path)
     (tmp_path / "messages.ts").write_text(
         f"""
         import type {{ Message }} from './dreamlog'

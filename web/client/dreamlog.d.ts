@@ -1,99 +1,28 @@
-// Types of dreamlog.js, and of the messages of the protocol.
+// Types of dreamlog.js. Those of the messages are in protocol.d.ts.
 
-export interface ImageError {
-  code: string
-  message: string
-  retryable: boolean
-}
+import type {
+  ConnectionEstablished,
+  DreamDeleted,
+  ErrorMessage,
+  ImageProgress,
+  ImageUpdate,
+  ServerMessage as Message,
+} from './protocol'
 
-export interface Variant {
-  url: string
-  type: string
-  width: number
-  height: number
-  bytes: number
-}
-
-/** One picture of a dream. */
-export interface Image {
-  id: number
-  /** The number of Unicode code points of the text before it. */
-  position: number
-  status: 'processing' | 'completed' | 'failed'
-  url: string | null
-  variants: Record<string, Variant>
-  width: number | null
-  height: number | null
-  animated: boolean
-  placeholder: string | null
-  attempt: number
-  error: ImageError | null
-}
-
-export interface ConnectionEstablished {
-  type: 'connection_established'
-  dream_id: string
-  message: string
-}
-
-/** The state of the dream. `images` are the completed ones; empty while any picture is processing. */
-export interface ImageUpdate {
-  type: 'image_update'
-  dream_id: string
-  status: 'processing' | 'completed' | 'failed'
-  images: { id: number; url: string; position: number }[]
-  /** Unix seconds, here and below. */
-  timestamp: number
-  revision: number
-  failed_images?: { id: number; position: number; error: ImageError }[]
-}
-
-/** One picture has completed or failed. */
-export interface ImageProgress {
-  type: 'image_progress'
-  dream_id: string
-  image: Image
-  done: number
-  total: number
-  revision: number
-  timestamp: number
-}
-
-export interface Heartbeat {
-  type: 'heartbeat'
-  dream_id: string
-  revision: number
-  timestamp: number
-}
-
-export interface DreamDeleted {
-  type: 'dream_deleted'
-  dream_id: string
-  timestamp: number
-}
-
-export interface TokenExpiring {
-  type: 'token_expiring'
-  /** Seconds. */
-  expires_in: number
-}
-
-export interface Pong {
-  type: 'pong'
-  timestamp: number
-}
-
-export interface ErrorMessage {
-  type: 'error'
-  code: string
-  message: string
-  dream_id?: string
-  /** Seconds. */
-  retry_after?: number
-}
-
-export type Message =
-  ConnectionEstablished | ImageUpdate | ImageProgress | Heartbeat | DreamDeleted | TokenExpiring | Pong | ErrorMessage
+export type {
+  ConnectionEstablished,
+  DreamDeleted,
+  ErrorMessage,
+  Heartbeat,
+  Image,
+  ImageError,
+  ImageProgress,
+  ImageUpdate,
+  Pong,
+  ServerMessage as Message,
+  TokenExpiring,
+  Variant,
+} from './protocol'
 
 /** An access token, or a function that returns a fresh one. The client stops when it returns none. */
 export type Token = string | (() => string | null | undefined | Promise<string | null | undefined>)

@@ -156,7 +156,7 @@ export interface FailedImage {
   id: number
   /** How many Unicode code points of the content stand before the image. */
   position: number
-  error: ImageError | null
+  error: ImageError
 }
 
 /** One mistake in what the client sent. */
@@ -394,7 +394,7 @@ export interface Session {
   user: User
 }
 
-/** What clients see, of an image and of a dream. */
+/** The status of an image or a dream that clients see. */
 export type Status = 'completed' | 'failed' | 'processing'
 
 /** Listen to these dreams too. Each answers with `connection_established` and its state, or with an `error`. */

@@ -3,7 +3,8 @@
 
 import { h, isTyping } from '../dom.js'
 import { breakable, entries } from './contract.js'
-import { language, setLanguage, setting, t } from './words.js'
+import { setting } from '../settings.js'
+import { language, setLanguage, t } from './words.js'
 
 /** @type {import('./words.js').Word[]} */
 const GROUPS = ['accounts', 'dreams', 'images', 'server', 'live', 'messages', 'closes', 'problems', 'shapes']

@@ -1,6 +1,8 @@
 // @ts-check
 // The words of the documentation around the contracts, in both languages. The contracts themselves are English.
 
+import { saveSetting, setting } from '../settings.js'
+
 const ENGLISH = {
   title: 'Dreamlog API',
   version: 'Version {version}',
@@ -116,15 +118,6 @@ const LANGUAGES = { en: ENGLISH, zh: CHINESE }
 /** @typedef {keyof typeof ENGLISH} Word */
 /** @typedef {keyof typeof LANGUAGES} Language */
 
-/** What the journal on this device is set to, under the same names. @param {string} name */
-export function setting(name) {
-  try {
-    return localStorage.getItem(name)
-  } catch {
-    return null // storage is switched off
-  }
-}
-
 /** @returns {Language} */
 function preferred() {
   const chosen = setting('language')
@@ -139,11 +132,7 @@ export let language = preferred()
 /** @param {Language} chosen */
 export function setLanguage(chosen) {
   language = chosen
-  try {
-    localStorage.setItem('language', chosen)
-  } catch {
-    // storage is switched off
-  }
+  saveSetting('language', chosen)
 }
 
 /** @param {Word} word @param {Record<string, string | number>} [values] */

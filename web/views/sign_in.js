@@ -2,6 +2,7 @@
 // The forms for signing in and for creating an account.
 
 import { h, icon } from '../dom.js'
+import { limits, loadServer, registration } from '../server.js'
 import { HttpError, session } from '../session.js'
 import { t } from '../words.js'
 
@@ -16,11 +17,10 @@ export function signInView(app) {
     autocomplete: 'username',
     autocapitalize: 'none',
     spellcheck: 'false',
-    maxlength: 64,
     required: true,
   })
   const password = h('input', { name: 'password', type: 'password', required: true })
-  const rule = h('p', { class: 'hint', id: 'rule' }, t('password_rule'))
+  const rule = h('p', { class: 'hint', id: 'rule' })
   const problem = h('p', { class: 'problem', role: 'alert' })
   const submit = h('button', { type: 'submit', class: 'main' })
   const other = h('button', { type: 'button', class: 'link', on: { click: switchForm } })
@@ -43,6 +43,7 @@ export function signInView(app) {
     close() {},
   }
   show()
+  loadServer().then(show)
   return view
 
   function switchForm() {
@@ -55,11 +56,16 @@ export function signInView(app) {
     const isNew = endpoint === 'register'
     submit.textContent = t(isNew ? 'sign_up' : 'sign_in')
     other.textContent = t(isNew ? 'to_sign_in' : 'to_sign_up')
-    rule.hidden = !isNew
+    other.hidden = !isNew && registration() === 'closed'
+    const { username_length: longest, password_min_length: least } = limits()
+    const isRule = isNew && least !== undefined
+    rule.textContent = isRule ? t('password_rule', { n: least }) : ''
+    rule.hidden = !isRule
+    if (longest !== undefined) name.maxLength = longest
     password.autocomplete = isNew ? 'new-password' : 'current-password'
-    if (isNew) password.setAttribute('minlength', '8')
+    if (isRule) password.setAttribute('minlength', String(least))
     else password.removeAttribute('minlength')
-    if (isNew) password.setAttribute('aria-describedby', 'rule')
+    if (isRule) password.setAttribute('aria-describedby', 'rule')
     else password.removeAttribute('aria-describedby')
     view.title = t(isNew ? 'sign_up' : 'sign_in')
     app.updateTitle(view)

@@ -6,6 +6,7 @@ import { journal } from '../journal.js'
 import { randomKey, tryLock } from '../locks.js'
 import { UNDO_SECONDS, outbox } from '../outbox.js'
 import * as photos from '../photos.js'
+import { limits } from '../server.js'
 import { session } from '../session.js'
 import * as store from '../store.js'
 import { blocksOf, flatten, length } from '../text.js'
@@ -18,10 +19,7 @@ import { Editor, textOf } from './editor.js'
  */
 
 const SAVE_DELAY = 300 // milliseconds after the last change
-const MAX_LENGTH = 100_000 // code points; these are the server's limits
-const MAX_TITLE = 200
-const MAX_TAGS = 20
-const MAX_TAG = 50
+const MAX_KNOWN_TAGS = 50 // tags that the field offers
 
 /** The key of the draft that changes a dream. @param {string} dreamId */
 export const draftOf = (dreamId) => `edit-${session.user?.id}-${dreamId}`
@@ -47,7 +45,7 @@ export function writeView({ draftKey, dreamId }, app) {
   const editor = new Editor(user, { onChange: change, onStorageFull: showDraftError, undoSeconds: UNDO_SECONDS })
   const title = h('input', {
     class: 'title',
-    maxlength: MAX_TITLE,
+    maxlength: limits().title_length,
     placeholder: t('title_hint'),
     'aria-label': t('title'),
     on: { input: change },
@@ -64,7 +62,7 @@ export function writeView({ draftKey, dreamId }, app) {
   const tagList = h('span', { class: 'chips' })
   const tagField = h('input', {
     placeholder: t('tags_hint'),
-    maxlength: MAX_TAG,
+    maxlength: limits().tag_length,
     list: 'known-tags',
     enterkeyhint: 'enter',
     'aria-label': t('tags'),
@@ -95,7 +93,7 @@ export function writeView({ draftKey, dreamId }, app) {
           { id: 'known-tags' },
           journal
             .tags()
-            .slice(0, 50)
+            .slice(0, MAX_KNOWN_TAGS)
             .map((value) => h('option', { value })),
         ),
       ),
@@ -226,13 +224,14 @@ export function writeView({ draftKey, dreamId }, app) {
   }
 
   function addTags() {
-    const given = tagField.value.split(/[,，、]/).map((tag) => tag.trim().replace(/^#/, '').slice(0, MAX_TAG))
+    const given = tagField.value.split(/[,，、]/).map((tag) => tag.trim().replace(/^#/, '').slice(0, limits().tag_length))
     tagField.value = ''
     const added = given.filter((tag) => tag && !draft.fields.tags.includes(tag))
     if (!added.length) return
     const tags = [...draft.fields.tags, ...new Set(added)]
-    if (tags.length > MAX_TAGS) toast(t('too_many_tags', { n: MAX_TAGS }))
-    draft.fields.tags = tags.slice(0, MAX_TAGS)
+    const most = limits().tags ?? Infinity
+    if (tags.length > most) toast(t('too_many_tags', { n: most }))
+    draft.fields.tags = tags.slice(0, most)
     showTags()
     change()
   }
@@ -323,7 +322,8 @@ export function writeView({ draftKey, dreamId }, app) {
       toast(t('nothing_written'))
       return editor.focus()
     }
-    if (length(content) > MAX_LENGTH) return toast(t('too_long', { n: length(content), most: MAX_LENGTH }))
+    const most = limits().content_length ?? Infinity
+    if (length(content) > most) return toast(t('too_long', { n: length(content), most }))
     clearTimeout(timer)
     timer = undefined
     saving = true
