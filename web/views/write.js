@@ -224,7 +224,9 @@ export function writeView({ draftKey, dreamId }, app) {
   }
 
   function addTags() {
-    const given = tagField.value.split(/[,，、]/).map((tag) => tag.trim().replace(/^#/, '').slice(0, limits().tag_length))
+    const given = tagField.value
+      .split(/[,，、]/)
+      .map((tag) => tag.trim().replace(/^#/, '').slice(0, limits().tag_length))
     tagField.value = ''
     const added = given.filter((tag) => tag && !draft.fields.tags.includes(tag))
     if (!added.length) return
