@@ -278,6 +278,21 @@ async def test_one_worker_stores_8_at_once(bench: Bench) -> None:
         bench.drain = 0.0
 
 
+@in_fake_time
+async def test_images_in_progress_are_counted(bench: Bench) -> None:
+    """How many are rendered, and how many are stored, for the metrics."""
+    bench.files.seconds["put"] = 5.0
+    bench.upload("a", "ada")
+    bench.upload("b", "bob")
+    async with bench.running() as pipeline:
+        await asyncio.sleep(0.5)
+        assert pipeline.in_progress() == (1, 0)
+        await asyncio.sleep(1)
+        assert pipeline.in_progress() == (1, 1)
+        await soon(lambda: bench.all_are(COMPLETED))
+        assert pipeline.in_progress() == (0, 0)
+
+
 ERRORS = [Unavailable("The database does not answer."), NoSpace("Its disk is full."), ValueError("of no kind we know")]
 
 
