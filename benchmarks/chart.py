@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 LABEL, WIDTH, LINE = 380, 520, 24  # pixels: of the titles, of the bars, and from row to row
-MOST = 32.0  # times, the right end of the scale
+RIGHT_END = 32.0  # times
 STYLE = (
     "text { fill: #222 } .soft { fill: #666 } line { stroke: #222 } .ground { fill: #fff }"
     " .met { fill: #2a7f4f } .missed { fill: #c0603a }"
@@ -48,5 +48,5 @@ def svg(rows: list[dict[str, Any]]) -> str:
 
 def place(times: float) -> float:
     """The x coordinate of a ratio."""
-    low, high = math.log(0.4), math.log(MOST)
+    low, high = math.log(0.4), math.log(RIGHT_END)
     return LABEL + WIDTH * (min(max(math.log(times), low), high) - low) / (high - low)

@@ -10,7 +10,7 @@ from functools import lru_cache, partial
 
 from tornado.httputil import HTTPServerRequest
 
-MOST_KNOWN = 1024  # IP addresses
+MAX_CACHED = 1024  # IP addresses
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s/?#@:\[\]\\,]+)(:[0-9]{1,5})?")
 
@@ -22,7 +22,7 @@ class Access:
         self._public_url = public_url.rstrip("/")
         proxies = [ipaddress.ip_network(network, strict=False) for network in trusted_proxies]
         # Nearly every request comes from an IP address that was here a moment ago.
-        self._is_proxy = lru_cache(MOST_KNOWN)(partial(_is_in, proxies))
+        self._is_proxy = lru_cache(MAX_CACHED)(partial(_is_in, proxies))
 
     def client_ip(self, request: HTTPServerRequest) -> str:
         """The nearest IP address that does not belong to a trusted proxy.

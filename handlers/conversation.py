@@ -19,7 +19,7 @@ import msgspec
 from config import WebSocket
 from handlers import views
 from handlers.messages import (
-    MOST_DREAMS,
+    MAX_DREAMS,
     SENTENCES,
     AuthenticateMessage,
     ClientMessage,
@@ -259,7 +259,7 @@ class Conversation:
     def _subscribe(self, dream_ids: list[str]) -> list[Output]:
         outputs: list[Output] = []
         for dream_id in dict.fromkeys(dream_ids):
-            if dream_id not in self._dreams and len(self._dreams) >= MOST_DREAMS:
+            if dream_id not in self._dreams and len(self._dreams) >= MAX_DREAMS:
                 return [*outputs, self._error("too_many_dreams", dream_id=dream_id)]
             self._dreams.setdefault(dream_id, 0)
             outputs.append(Subscribe(dream_id))

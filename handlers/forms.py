@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from handlers.bodies import CONTENT_LENGTH, LUCIDITY, MOOD_LENGTH, TAG_LENGTH, TAGS, TITLE_LENGTH
 from handlers.problems import FieldError, Invalid
-from handlers.requests import LONGEST_WAIT, MOST_ON_A_PAGE, WaitQuery
+from handlers.requests import MAX_PAGE, MAX_WAIT, WaitQuery
 
 YEARS = range(1000, 9000)  # far enough from the ends of the calendar for every offset
 # Looser in that seconds may be missing, and a space may stand for the T. Python alone reads much more than this.
@@ -105,8 +105,8 @@ def unknown_parameters(query: Mapping[str, str], kind: type[Struct]) -> Errors:
 
 def page_size(text: str) -> int:
     size = _number(text)
-    if not isinstance(size, int) or not 1 <= size <= MOST_ON_A_PAGE:
-        raise Invalid([FieldError("limit", "bad_limit", most=MOST_ON_A_PAGE)])
+    if not isinstance(size, int) or not 1 <= size <= MAX_PAGE:
+        raise Invalid([FieldError("limit", "bad_limit", most=MAX_PAGE)])
     return size
 
 
@@ -124,8 +124,8 @@ def waiting(query: Mapping[str, str]) -> tuple[int, int] | None:
     since, wait = _number(query.get("since", "0")), _number(query.get("wait", "0"))
     if not isinstance(since, int) or since < 0:
         errors.append(FieldError("since", "bad_since"))
-    if not isinstance(wait, int) or not 0 <= wait <= LONGEST_WAIT:
-        errors.append(FieldError("wait", "bad_wait", most=LONGEST_WAIT))
+    if not isinstance(wait, int) or not 0 <= wait <= MAX_WAIT:
+        errors.append(FieldError("wait", "bad_wait", most=MAX_WAIT))
     if "wait" in query and "since" not in query:
         errors.append(FieldError("since", "since_is_missing"))
     if errors:

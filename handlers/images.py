@@ -54,7 +54,7 @@ class ImagesHandler(UploadHandler):
             positions = forms.positions(raw, images=len(upload.parts), length=len(dream.content))
             limit = self.allowed.max_per_dream
             dream = await self.dreams.add_images(
-                self.caller.user, dream_id, upload.placed(positions), most=limit, key=self.key
+                self.caller.user, dream_id, upload.placed(positions), max_images=limit, key=self.key
             )
             upload.keep_if_in(dream)
         answer_dream(self, 201, dream, self.url_for_host)

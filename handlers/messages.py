@@ -12,7 +12,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from handlers.bodies import DreamId, ImageBody, ImageErrorBody, ImageId, Position, Revision, Timestamp, Url
 from storage.model import Status
 
-MOST_DREAMS = 1000  # on one connection: each costs a heartbeat every 25 s
+MAX_DREAMS = 1000  # on one connection: each costs a heartbeat every 25 s
 
 # ---- sentences of the WebSocket and the event stream
 
@@ -21,7 +21,7 @@ ESTABLISHED = {"zh": "连接已建立，等待图片处理状态更新", "en": "
 # Sent in an `error` and as the reason of a close, which may have 123 bytes: 41 Chinese characters.
 SENTENCES: dict[str, dict[str, str]] = {
     "zh": {
-        "dream_deleted": "这个梦境已被删除。",
+        "dream_deleted": "这个梦已被删除。",
         "message_too_big": "消息过长。",
         "restarting": "服务器正在重启，请稍后重试。",
         "unavailable": "数据库暂时不可用，请稍后重试。",
@@ -29,8 +29,8 @@ SENTENCES: dict[str, dict[str, str]] = {
         "signed_out_elsewhere": "已在其他设备上退出登录，请使用新令牌重新连接。",
         "too_slow": "客户端接收消息过慢。",
         "no_pong": "客户端未及时响应 ping。",
-        "too_many_connections": "该账户的连接数已达上限，请稍后再试。",
-        "rate_limited": "该账户发送消息过于频繁，请稍后再试。",
+        "too_many_connections": "该账号的连接数已达上限，请稍后再试。",
+        "rate_limited": "该账号发送消息过于频繁，请稍后再试。",
         "bad_message": "消息格式有误。",
         "bad_messages": "格式有误的消息过多。",
         "unauthenticated": "请先发送带有令牌的 authenticate 消息。",
@@ -38,8 +38,8 @@ SENTENCES: dict[str, dict[str, str]] = {
         "invalid_token": "令牌无效、已过期或已被撤销。",
         "wrong_user": "该令牌属于其他用户。",
         "signed_out": "已退出登录。",
-        "not_found": "找不到这个梦境。",
-        "too_many_dreams": f"每个连接最多可订阅 {MOST_DREAMS} 个梦境。",
+        "not_found": "找不到这个梦。",
+        "too_many_dreams": f"每个连接最多可订阅 {MAX_DREAMS} 个梦。",
     },
     "en": {
         "dream_deleted": "The dream has been deleted.",
@@ -60,7 +60,7 @@ SENTENCES: dict[str, dict[str, str]] = {
         "wrong_user": "The token belongs to another user.",
         "signed_out": "You have signed out.",
         "not_found": "There is no such dream.",
-        "too_many_dreams": f"One connection may subscribe to at most {MOST_DREAMS} dreams.",
+        "too_many_dreams": f"One connection may subscribe to at most {MAX_DREAMS} dreams.",
     },
 }
 

@@ -98,7 +98,7 @@ OPERATIONS = [
         success=201,
         answer=SessionBody,
         problems=WRONG_JSON
-        | {403: "This server takes no new accounts.", 409: "The user name is taken."}
+        | {403: "This server takes no new accounts.", 409: "The username is taken."}
         | TOO_MANY
         | UNAVAILABLE,
     ),
@@ -111,7 +111,7 @@ OPERATIONS = [
         public=True,
         bodies={JSON: LoginBody},
         answer=SessionBody,
-        problems=WRONG_JSON | {401: "The user name or the password is wrong."} | TOO_MANY | UNAVAILABLE,
+        problems=WRONG_JSON | {401: "The username or the password is wrong."} | TOO_MANY | UNAVAILABLE,
     ),
     Operation(
         method="POST",

@@ -25,7 +25,7 @@ class Passwords:
     19 MiB, 2 passes, 1 lane. So `threads` threads take at most 19 MiB each, however many people sign in.
     """
 
-    MOST_WAITING = 200  # at about 40 a second and thread, people would not wait for more
+    MAX_WAITING = 200  # at about 40 a second and thread, people would not wait for more
 
     def __init__(self, *, threads: int = 2, memory: int = 19 * 1024, passes: int = 2) -> None:
         """`memory` in KiB for each hash."""
@@ -63,7 +63,7 @@ class Passwords:
         return True, self._hasher.hash(password) if self._hasher.check_needs_rehash(hash) else None
 
     async def _run(self, work: Callable[..., T], *args: Any) -> T:
-        if self._waiting >= self.MOST_WAITING:
+        if self._waiting >= self.MAX_WAITING:
             sentence = "Too many people are signing in just now. Try again in a moment."
             raise Unavailable(sentence, code="too_many_sign_ins")
         self._waiting += 1

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 # The keys that one rate remembers: those used last. Counting does not stop a client that has more addresses than this.
-MOST_KEYS = 100_000
+MAX_KEYS = 100_000
 
 
 class Rate:
@@ -63,9 +63,9 @@ class Rate:
             del self._full_at[key]
 
     def _forget(self, now: float) -> None:
-        """Drop the keys that have regained everything, and the oldest ones beyond `MOST_KEYS`."""
+        """Drop the keys that have regained everything, and the oldest ones beyond `MAX_KEYS`."""
         key, full_at = next(iter(self._full_at.items()))
-        while full_at <= now or len(self._full_at) > MOST_KEYS:
+        while full_at <= now or len(self._full_at) > MAX_KEYS:
             del self._full_at[key]
             key, full_at = next(iter(self._full_at.items()))
 

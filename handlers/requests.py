@@ -21,8 +21,8 @@ from handlers.bodies import (
 )
 
 PAGE = 20  # dreams on a page that names no limit
-MOST_ON_A_PAGE = 100
-LONGEST_WAIT = 60  # seconds; proxies give silent requests up after 60 or more
+MAX_PAGE = 100
+MAX_WAIT = 60  # seconds; proxies give silent requests up after 60 or more
 NAME_LENGTH = 64
 PASSWORD = range(8, 1025)
 KEY_LENGTH = 255  # of an Idempotency-Key
@@ -34,7 +34,7 @@ Binary = Annotated[str, Meta(extra_json_schema={"contentMediaType": "application
 
 
 class LoginBody(Struct, forbid_unknown_fields=True):
-    """A user name and a password.
+    """A username and a password.
 
     The decoder takes any JSON for both, so that one answer can name every mistake.
     """
@@ -144,7 +144,7 @@ class ImagesFormBody(Struct, kw_only=True, forbid_unknown_fields=True):
 class DreamsQuery(Struct, kw_only=True):
     """Which dreams the list shows."""
 
-    limit: Annotated[int, Meta(description="Dreams on a page.", ge=1, le=MOST_ON_A_PAGE)] = PAGE
+    limit: Annotated[int, Meta(description="Dreams on a page.", ge=1, le=MAX_PAGE)] = PAGE
     cursor: Annotated[str, Meta(description="The `next_cursor` of an earlier page.")] | UnsetType = UNSET
     q: Annotated[str, Meta(description="Words that must all occur.", examples=["sea rain"])] | UnsetType = UNSET
     tag: Annotated[str, Meta(examples=["sea"])] | UnsetType = UNSET
@@ -171,5 +171,5 @@ class WaitQuery(Struct, kw_only=True):
         | UnsetType
     ) = UNSET
     wait: Annotated[
-        int, Meta(description="Seconds to wait for a newer revision; needs `since`.", ge=0, le=LONGEST_WAIT)
+        int, Meta(description="Seconds to wait for a newer revision; needs `since`.", ge=0, le=MAX_WAIT)
     ] = 0

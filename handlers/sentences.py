@@ -1,6 +1,6 @@
-"""Every sentence that HTTP says to people, in English and Chinese.
+"""Every sentence for people in the answers of HTTP, in English and Chinese.
 
-Pure: it must not know who says what when. The sentences of the WebSocket are in `messages.py`.
+Pure: it must not know when an answer uses which sentence. The sentences of the WebSocket are in `messages.py`.
 """
 
 from http import HTTPStatus
@@ -30,11 +30,11 @@ SENTENCES: dict[str, tuple[str, str]] = {
     ),
     "too_many_connections": (
         "This account may have at most {most} connections at a time. Try again later.",
-        "一个账户同时最多有 {most} 个连接，请稍后再试。",
+        "一个账号同时最多有 {most} 个连接，请稍后再试。",
     ),
-    "no_picture": ("There is no such picture.", "没有这张图片。"),
+    "no_picture": ("There is no such image.", "没有这张图片。"),
     "url_expired": ("This URL has expired or was changed.", "这个网址已过期，或被改动过。"),
-    "no_such_range": ("The picture does not have these bytes.", "图片没有这个范围的字节。"),
+    "no_such_range": ("The image does not have these bytes.", "图片没有这个范围的字节。"),
     # ---- accounts
     "no_access_token": (
         "This call needs the header `Authorization: Bearer <access token>`.",
@@ -52,8 +52,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
     ),
     "refresh_token_expired": ("The refresh token has expired. Sign in again.", "刷新令牌已过期，请重新登录。"),
     "signed_out": ("This session has been signed out. Sign in again.", "已退出登录，请重新登录。"),
-    "wrong_password": ("The user name or the password is wrong.", "用户名或密码不正确。"),
-    "name_taken": ("This user name is taken.", "这个用户名已被使用。"),
+    "wrong_password": ("The username or the password is wrong.", "用户名或密码不正确。"),
+    "name_taken": ("This username is taken.", "这个用户名已被使用。"),
     "registration_closed": ("This server takes no new accounts.", "这台服务器不开放注册。"),
     "too_many_sign_ins": (
         "Too many people are signing in just now. Try again in a moment.",
@@ -67,14 +67,14 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "too_many_registrations": (
         "Too many new accounts from your network: at most {most} at once, and {most} every {minutes} minutes after "
         "that. Try again in {seconds} seconds.",
-        "您的网络新注册的账户太多：一次最多 {most} 个，之后每 {minutes} 分钟最多 {most} 个。请在 {seconds} 秒后再试。",
+        "你的网络新注册的账号太多：一次最多 {most} 个，之后每 {minutes} 分钟最多 {most} 个。请在 {seconds} 秒后再试。",
     ),
     # ---- dreams and images
     "not_found": ("There is no such thing.", "没有找到。"),
-    "no_dream": ("There is no such dream.", "没有这个梦。"),
+    "no_dream": ("There is no such dream.", "找不到这个梦。"),
     "no_image": ("There is no such image in this dream.", "这个梦里没有这张图片。"),
     "no_original": ("The server did not keep the original.", "原图没有保留。"),
-    "no_upload": ("The uploaded file is no longer there.", "上传的文件已丢失。"),
+    "no_upload": ("The uploaded file is no longer on the server.", "上传的文件已丢失。"),
     "dream_of_key_deleted": (
         "The dream that this Idempotency-Key made has been deleted.",
         "这个 Idempotency-Key 创建的梦已被删除。",
@@ -116,11 +116,11 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "第 {number} 张图片的格式不受支持。支持的格式：{formats}。",
     ),
     "too_many_uploads": (
-        "Too many pictures: at most {most} at once, and {most} every {minutes} minutes after that. "
+        "Too many images: at most {most} at once, and {most} every {minutes} minutes after that. "
         "Try again in {seconds} seconds.",
         "上传的图片太多：一次最多 {most} 张，之后每 {minutes} 分钟最多 {most} 张。请在 {seconds} 秒后再试。",
     ),
-    # ---- what the server lacks
+    # ---- unavailable parts of the server
     "no_room": ("There is no room left on the server's disk.", "服务器的磁盘空间不足。"),
     "unavailable": (
         "The server cannot reach its database or its file storage. Try again in a moment.",

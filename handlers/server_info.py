@@ -18,9 +18,9 @@ from handlers.bodies import (
     LimitsBody,
     ServerBody,
 )
-from handlers.messages import MOST_DREAMS
-from handlers.requests import LONGEST_WAIT, MOST_ON_A_PAGE, NAME_LENGTH, PASSWORD
-from handlers.upload import most_bytes
+from handlers.messages import MAX_DREAMS
+from handlers.requests import MAX_PAGE, MAX_WAIT, NAME_LENGTH, PASSWORD
+from handlers.upload import max_request_bytes
 from processing.formats import ACCEPTED, MEDIA_TYPES
 from version import VERSION
 
@@ -43,14 +43,14 @@ def server_body(config: Config) -> ServerBody:
             lucidity=LUCIDITY[-1],
             images=images.max_per_dream,
             image_bytes=images.max_bytes,
-            request_bytes=most_bytes(images),
+            request_bytes=max_request_bytes(images),
             frames=images.max_frames,
             username_length=NAME_LENGTH,
             password_length=PASSWORD[-1],
             password_min_length=PASSWORD[0],
-            page=MOST_ON_A_PAGE,
-            wait=LONGEST_WAIT,
-            subscriptions=MOST_DREAMS,
+            page=MAX_PAGE,
+            wait=MAX_WAIT,
+            subscriptions=MAX_DREAMS,
             message_bytes=config.websocket.max_message,
         ),
     )

@@ -18,7 +18,7 @@ ALGORITHM = "HS256"
 # long as that call takes; the driver gives calls up after 30 s.
 IN_THE_MAKING = 60.0  # seconds
 
-MOST_KNOWN = 1024  # access tokens whose signature is not verified again; half a kilobyte each
+MAX_CACHED = 1024  # access tokens whose signature is not verified again; half a kilobyte each
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Tokens:
         self._key = hmac.digest(secret, b"dreamlog tokens", "sha256")
         self.access_lifetime = access_lifetime
         self.refresh_lifetime = refresh_lifetime
-        self._known = lru_cache(MOST_KNOWN)(self._access)
+        self._known = lru_cache(MAX_CACHED)(self._access)
         self._revoked: dict[str, float] = {}  # a session's or user's id -> when to forget it; soonest first
 
     def access(self, user: str, session: str, now: float) -> str:

@@ -1,6 +1,6 @@
-"""A multipart request while it streams: checks the limits and the first bytes of each image, and stages the files.
+"""Multipart uploads: checks the limits and the first bytes of each image while they stream, and stages the files.
 
-It must not know what becomes of the images. At most a megabyte of an image is in memory at a time.
+It must not know what happens to the images later. At most a megabyte of an image is in memory at a time.
 """
 
 import math
@@ -27,7 +27,7 @@ TEXT_FIELDS = 1000  # in one form: tags and positions are repeated
 TEXT_LIMIT = JSON_LIMIT  # bytes of all text fields together
 
 
-def most_bytes(settings: Images) -> int:
+def max_request_bytes(settings: Images) -> int:
     """The most bytes of one request: all images, all text fields, and the headers of the parts."""
     return settings.max_bytes * settings.max_per_dream + 2 * TEXT_LIMIT
 
@@ -44,29 +44,29 @@ class Upload:
     def __init__(
         self, headers: Mapping[str, str], *, staging: Staging, settings: Images, room: int, one_more: Callable[[], None]
     ) -> None:
-        """`room` is the most images that may come. `one_more` is called for each, and may refuse it by raising."""
+        """`room` is the number of images that may come. `one_more` is called for each, and may refuse it by raising."""
         self.fields: dict[str, list[str]] = {}
         self.parts: list[Received] = []
         self._staging = staging
         self._settings = settings
         self._room = room
         self._one_more = one_more
-        self._part: Part | None = None  # the image that is coming
+        self._part: Part | None = None  # the image that is being received
         self._format: str | None = None
         self._head = bytearray()
-        self._text: bytearray | None = None  # the text field that is coming
+        self._text: bytearray | None = None  # the text field that is being received
         self._text_size = 0
-        self._most = most_bytes(settings)
+        self._max_bytes = max_request_bytes(settings)
         self._received = 0
-        self._segment: MultipartSegment | None = None  # the part that is coming
+        self._segment: MultipartSegment | None = None  # the part that is being received
         _, options = parse_options_header(headers.get("Content-Type", ""))
         with _readable():
             self._parser = PushMultipartParser(options.get("boundary", ""))
 
     async def receive(self, chunk: bytes) -> None:
         self._received += len(chunk)
-        if self._received > self._most:
-            raise Problem(413, "upload_too_large", most=self._most)
+        if self._received > self._max_bytes:
+            raise Problem(413, "upload_too_large", most=self._max_bytes)
         with _readable():
             for event in self._parser.parse(chunk):
                 if isinstance(event, MultipartSegment):
@@ -150,7 +150,7 @@ class Upload:
     async def _image_ends(self, part: Part, *, named: bool) -> None:
         if self._format is None:
             if not named and not self._head:
-                return  # a browser sends such a part when nobody has picked a file
+                return  # browsers send such a part when the user has picked no file
             await self._recognize()
         kind = self._format
         assert kind is not None
@@ -196,8 +196,8 @@ class UploadHandler(ApiHandler):
         return self.request.headers.get("Content-Type", "").lower().startswith("multipart/")
 
     def open_upload(self, room: int) -> None:
-        length = self.incoming.length or 0  # a chunked body does not say; receive() counts it
-        most = most_bytes(self.allowed)
+        length = self.incoming.length or 0  # a chunked body has no length; receive() counts its bytes
+        most = max_request_bytes(self.allowed)
         if length > most:
             raise Problem(413, "upload_too_large", most=most)
         self.staging.check_room(length)
@@ -227,11 +227,11 @@ class UploadHandler(ApiHandler):
         upload, self.upload = self.upload, None
         try:
             upload.finish()
-            # A slow upload may outlive its token, but not its account or session. Only memory is asked.
+            # A slow upload may outlive its token, but not its account or session. This check reads only memory.
             self.tokens.check(replace(self.caller, expires=math.inf), time.time())
             yield upload
         except Unavailable:
-            # The database may have made the write although its answer was lost. The janitor removes orphans.
+            # The database may have written the dream although its answer was lost. The janitor removes orphans.
             upload.keep()
             raise
         finally:

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 Size = tuple[int, int]
 
-MOST = 2**31 - 1  # pixels of a side, as in PNG (7.1, integers); no format allows more
+MAX_SIDE = 2**31 - 1  # pixels of a side, as in PNG (7.1, integers); no format allows more
 # Limit of segments, chunks, boxes, items or tags to read, because hostile files have no end. Enough for 64 MB of a
 # JPEG's segments, 8 MB of a PNG in libpng's chunks of 8 KiB, and a HEIC of 100 megapixels in tiles of 512 x 512.
 STEPS = 1024
@@ -43,7 +43,7 @@ def size(file: BinaryIO, format: str) -> Size | None:
         width, height = read(file)
     except (_Unreadable, struct.error, KeyError, OverflowError, ValueError, OSError):
         return None
-    return (width, height) if 0 < width <= MOST and 0 < height <= MOST else None
+    return (width, height) if 0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE else None
 
 
 def _jpeg(file: BinaryIO) -> Size:

@@ -19,7 +19,7 @@ EVERY = 3600.0  # seconds after which a round begins without a wake
 UPLOAD_LIFE = 86_400.0  # seconds that an upload has to become a dream
 BATCH = 500  # folders in one question to the database
 PAUSE = 5.0  # seconds before the janitor asks a database or storage again that did not answer
-LONGEST_PAUSE = 60.0  # seconds to which that pause grows
+MAX_PAUSE = 60.0  # seconds to which that pause grows
 
 log = logging.getLogger("dreamlog.janitor")
 
@@ -39,7 +39,7 @@ class Janitor:
 
     async def __aenter__(self) -> Self:
         # No upload can be in progress yet: one that belongs to no dream is left from a run that was cut short.
-        removed = await self._staging.sweep(await self._references.staged_names(), older_than=0)
+        removed = await self._staging.collect(await self._references.staged_names(), older_than=0)
         if removed:
             log.info("removed %d unfinished uploads of an earlier run", removed)
         self._woken.set()
@@ -65,7 +65,7 @@ class Janitor:
             except Error as error:
                 log.warning("files remain to be removed: %s", error)
                 await asyncio.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
+                pause = min(2 * pause, MAX_PAUSE)
                 self._woken.set()
             except Exception:  # a janitor that ended would let the disk fill up
                 log.exception("unexpected")
@@ -76,7 +76,7 @@ class Janitor:
             for image in images:
                 await self._remove(dream, image)
             await self._references.confirm_deletes(dream, images)
-        await self._staging.sweep(await self._references.staged_names(), older_than=UPLOAD_LIFE)
+        await self._staging.collect(await self._references.staged_names(), older_than=UPLOAD_LIFE)
 
     async def _remove(self, dream: Dream, image: Image) -> None:
         if image.staged is not None:

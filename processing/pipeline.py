@@ -34,7 +34,7 @@ T = TypeVar("T")
 RESCAN = 15.0  # seconds between looks for work without a hint: leases that expired, pauses that ended
 STORING = 4  # images for each worker on their way to the storage: a worker renders 3 while a slow one takes 0.2 s each
 PAUSE = 1.0  # seconds before the pipeline asks a database or storage again that did not answer
-LONGEST_PAUSE = 15.0  # seconds to which that pause grows for a storage
+MAX_PAUSE = 15.0  # seconds to which that pause grows for a storage
 ANY = ""  # in place of a dream's id: some dream of the owner
 
 log = logging.getLogger("dreamlog.image")
@@ -346,7 +346,7 @@ class Pipeline:
                     raise
                 if not tried:
                     log.warning("dream=%s image=%d: waits: %s", work.job.dream.id, work.job.image.id, error)
-            await asyncio.sleep(min(PAUSE * 2 ** min(tried, 10), LONGEST_PAUSE) * random.uniform(0.75, 1.25))
+            await asyncio.sleep(min(PAUSE * 2 ** min(tried, 10), MAX_PAUSE) * random.uniform(0.75, 1.25))
             if not await _persistently(lambda: self._jobs.renew(work.job)):
                 raise TakenAway("it was deleted while it waited for the storage")
 

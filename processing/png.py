@@ -7,7 +7,7 @@ It must not know what happens to the pixels. It overrides two methods that Pillo
 from isal import igzip_lib
 from PIL import ImageFile, PngImagePlugin
 
-MOST = 0xFFFF  # bytes of a stored block
+MAX_BLOCK = 0xFFFF  # bytes of a stored block
 
 
 class Png(PngImagePlugin.PngImageFile):
@@ -29,12 +29,12 @@ class Png(PngImagePlugin.PngImageFile):
             if self._stream.needs_input and not packed:
                 break
             try:
-                plain = self._stream.decompress(packed, MOST)
+                plain = self._stream.decompress(packed, MAX_BLOCK)
             except igzip_lib.error as error:  # type: ignore[misc]  # the stub calls the class an instance
                 raise OSError("broken data stream") from error
         if not plain:
             return b""
         size = len(plain)
-        block = self._header, b"\0", size.to_bytes(2, "little"), (MOST - size).to_bytes(2, "little"), plain
+        block = self._header, b"\0", size.to_bytes(2, "little"), (MAX_BLOCK - size).to_bytes(2, "little"), plain
         self._header = b""
         return b"".join(block)  # never a last one: the decoder asks for no more than the image has

@@ -32,7 +32,7 @@ from storage.writes import BUSY, NO_DREAM, ROUNDS, Change, Writes, living
 T = TypeVar("T")
 
 KEY_LIFE = timedelta(days=1)  # of an Idempotency-Key
-MOST_KEYS = 200  # kept for a dream, so that adding images all day does not let its document grow without end
+MAX_KEYS = 200  # kept for a dream, so that adding images all day does not let its document grow without end
 
 
 class InvalidCursor(ValueError):
@@ -185,11 +185,11 @@ class Dreams:
                 continue
 
     async def add_images(
-        self, owner: str, dream_id: str, uploads: list[StagedUpload], *, most: int, key: str | None = None
+        self, owner: str, dream_id: str, uploads: list[StagedUpload], *, max_images: int, key: str | None = None
     ) -> Dream:
         """Queue more images. A position behind the end means the end; a repeated `key` within a day adds nothing.
 
-        Raises `NotFound`, and `Conflict` when the dream would have more than `most` images.
+        Raises `NotFound`, and `Conflict` when the dream would have more than `max_images` images.
         """
         now = self._writes.now()
         scoped = _scoped(dream_id, key) if key is not None else ""
@@ -198,16 +198,16 @@ class Dreams:
             # Before the count: the first request with this key may have filled the dream.
             if scoped and self._result_of(found, scoped) is not None:
                 return None
-            there = len(found.get("images") or ())
-            if there + len(uploads) > most:
-                sentence = f"A dream may have at most {most} images; this one has {there}."
-                raise Conflict(sentence, code="dream_full", most=most, images=there)
+            count = len(found.get("images") or ())
+            if count + len(uploads) > max_images:
+                sentence = f"A dream may have at most {max_images} images; this one has {count}."
+                raise Conflict(sentence, code="dream_full", most=max_images, images=count)
             number, length = found["next_image"], len(found.get("content", ""))
             images = [self._image_document(number + i, upload, length, now) for i, upload in enumerate(uploads)]
             update: Document = {"$push": {"images": {"$each": images}}, "$inc": {"next_image": len(images)}}
             if scoped:
                 others = [each for each in found.get("keys") or () if each["key"] != scoped]
-                update["$set"] = {"keys": [*others, {"key": scoped, "at": now}][-MOST_KEYS:]}
+                update["$set"] = {"keys": [*others, {"key": scoped, "at": now}][-MAX_KEYS:]}
             return update
 
         return await self._writes.revise(owner, dream_id, plan, Change.IMAGES)

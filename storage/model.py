@@ -1,4 +1,4 @@
-"""What Dreamlog keeps: users, dreams, images, and the states that an image goes through.
+"""The data of Dreamlog: users, dreams, images, and the states that an image goes through.
 
 Pure: it must not know MongoDB, Tornado or the file system; the time is always a parameter.
 
@@ -8,7 +8,7 @@ The life of an image; each arrow is one atomic update of its dream's document (`
       ^                   │                   │
       ├──────release──────┴───────────────────┤      another try can help (crash, time-out, memory, storage): `attempt`
       │                   │                   │      grows; or the server stops: the same attempt again
-      │                   ├────────fail───────┘      another try cannot help, or this was the last
+      │                   ├────────fail───────┘      another try cannot help, or this was the last one
       │                   v
       └──────retry──── failed                        only when a person asks; `attempt` grows
 
@@ -59,17 +59,17 @@ LARGEST = "2048"  # the name of the largest variant that images are rendered in
 TRIES = 3  # of an image before it fails; a retry by a person gives as many again
 PAUSES = (timedelta(seconds=1), timedelta(seconds=8))  # after the first and the second failed try
 
-# code -> (the sentence that people read, whether another try can help). Clients may switch on the codes.
+# code -> (a sentence for people, whether a retry can help). Clients may branch on the codes.
 FAILURES: dict[str, tuple[str, bool]] = {
-    "corrupt": ("The picture is damaged and cannot be read.", False),
-    "too_many_pixels": ("The picture has too many pixels.", False),
+    "corrupt": ("The image is damaged and cannot be read.", False),
+    "too_many_pixels": ("The image has too many pixels.", False),
     "too_many_frames": ("The animation has too many frames.", False),
-    "unsupported": ("The picture is of a kind that is not supported.", False),
-    "timed_out": ("The picture took too long to process.", True),
-    "out_of_memory": ("The picture needs more memory than one picture may have.", True),
-    "crashed": ("Something went wrong while the picture was processed.", True),
-    "storage_unavailable": ("The picture could not be stored.", True),
-    "upload_lost": ("The uploaded file is no longer there.", False),
+    "unsupported": ("The format of the image is not supported.", False),
+    "timed_out": ("The image took too long to process.", True),
+    "out_of_memory": ("The image needs more memory than the server allows.", True),
+    "crashed": ("Something went wrong while the image was processed.", True),
+    "storage_unavailable": ("The image could not be stored.", True),
+    "upload_lost": ("The uploaded file is no longer on the server.", False),
 }
 
 
@@ -302,7 +302,7 @@ class User:
 
 
 def same_name(username: str) -> str:
-    """The form that all spellings of one user name share, without differences of case, width and composition."""
+    """The form that all spellings of one username share, without differences of case, width and composition."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", username).casefold())
 
 

@@ -25,7 +25,7 @@ from storage.files import CHUNK
 T = TypeVar("T")
 
 RESERVE = 64 * 1024 * 1024  # bytes of disk that uploads leave to the database and to the variants
-NO_UPLOAD = "The uploaded file is no longer there."
+NO_UPLOAD = "The uploaded file is no longer on the server."
 WRITE_SIZE = 1024 * 1024  # bytes gathered before a write, because each write is a hop to a thread
 
 
@@ -128,10 +128,10 @@ class Staging:
     def remove(self, name: str) -> None:
         self.path(name).unlink(missing_ok=True)
 
-    async def sweep(self, needed: set[str], *, older_than: float) -> int:
+    async def collect(self, needed: set[str], *, older_than: float) -> int:
         """Remove the files that are not `needed` and at least `older_than` seconds old, and return their number."""
 
-        def sweep() -> int:
+        def collect() -> int:
             before, removed = time.time() - older_than, 0
             for path in self._folder.iterdir():
                 with suppress(FileNotFoundError):  # an upload was discarded meanwhile
@@ -140,7 +140,7 @@ class Staging:
                         removed += 1
             return removed
 
-        return await asyncio.to_thread(sweep)
+        return await asyncio.to_thread(collect)
 
 
 async def _in_thread(step: Callable[[], T]) -> T:

@@ -51,7 +51,7 @@ class Users:
             with translate_errors():
                 await self._users.insert_one(document)
         except DuplicateKeyError as error:
-            raise Conflict("This user name is taken.", code="name_taken") from error
+            raise Conflict("This username is taken.", code="name_taken") from error
         return _user(document)
 
     async def find(self, username: str) -> tuple[User, str] | None:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests.client import ROOT
-from tests.pace import MOST, TIME_FACTOR, Campaign, seconds
+from tests.pace import MAX_SLOWNESS, TIME_FACTOR, Campaign, seconds
 
 
 def paced(**environment: str) -> list[float]:
@@ -25,7 +25,7 @@ def test_deadlines_grow_with_the_factor() -> None:
     """The factor of the environment counts; without one, the machine is measured."""
     assert seconds(10) == 10 * TIME_FACTOR
     assert paced(TEST_TIME_FACTOR="7.5")[0] == 7.5
-    assert 1 <= paced()[0] <= MOST
+    assert 1 <= paced()[0] <= MAX_SLOWNESS
 
 
 def test_a_sample_is_always_the_same_and_a_long_run_is_not() -> None:

@@ -219,4 +219,4 @@ async def test_a_lost_upload_is_not_found(rest: Rest) -> None:
     for path in rest.staged.iterdir():
         path.unlink()
     answer = await rest.ada.json("GET", f"/api/dreams/{dream['id']}/images/1/original", status=404)
-    assert answer["detail"] == "The uploaded file is no longer there."
+    assert answer["detail"] == "The uploaded file is no longer on the server."

@@ -114,7 +114,7 @@ async def test_a_part_that_is_not_there_is_refused(http_client: AsyncHTTPClient,
     answer = await call(http_client, picture, Range=f"bytes={SIZE}-")
     assert (answer.code, answer.headers["Content-Range"]) == (416, f"bytes */{SIZE}")
     assert answer.headers["Cache-Control"] == "no-store"
-    assert answer.body == b"The picture does not have these bytes.\n"
+    assert answer.body == b"The image does not have these bytes.\n"
 
 
 @pytest.mark.gen_test

@@ -68,7 +68,7 @@ NOW = 1649154799.456
         ),
         (
             error_message("not_found", "zh", dream_id="d"),
-            {"type": "error", "code": "not_found", "message": "找不到这个梦境。", "dream_id": "d"},
+            {"type": "error", "code": "not_found", "message": "找不到这个梦。", "dream_id": "d"},
         ),
         (
             error_message("rate_limited", "en", retry_after=30),

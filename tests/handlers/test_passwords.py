@@ -34,7 +34,7 @@ async def test_hashing_never_holds_up_the_loop(passwords: Passwords) -> None:
 @pytest.mark.gen_test
 async def test_a_crowd_is_asked_to_come_back(passwords: Passwords, monkeypatch: pytest.MonkeyPatch) -> None:
     """People who would wait too long hear so at once; the others are served."""
-    monkeypatch.setattr(Passwords, "MOST_WAITING", 3)
+    monkeypatch.setattr(Passwords, "MAX_WAITING", 3)
     results = await asyncio.gather(*(passwords.hash("correct horse") for _ in range(5)), return_exceptions=True)
     assert [isinstance(result, Unavailable) for result in results] == [False] * 3 + [True] * 2
     assert await passwords.verify(await passwords.hash("correct horse"), "correct horse") == (True, None)

@@ -36,7 +36,7 @@ async def call(http_client: AsyncHTTPClient, url: str, method: str = "GET", lang
 @pytest.mark.parametrize(
     ("query", "language", "status", "text"),
     [
-        ("status=404&name=no_picture", "", 404, "There is no such picture.\n"),
+        ("status=404&name=no_picture", "", 404, "There is no such image.\n"),
         ("status=404&name=no_picture", "zh-CN", 404, "没有这张图片。\n"),
         ("status=503", "en", 503, "Service Unavailable\n"),
         ("status=503", "zh", 503, "服务暂时不可用\n"),

@@ -154,7 +154,7 @@ def test_old_keys_are_forgotten(clock: Clock) -> None:
 
 def test_keys_are_bounded(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many names and IP addresses come at once, only so many are remembered: those used last."""
-    monkeypatch.setattr(rates, "MOST_KEYS", 10)
+    monkeypatch.setattr(rates, "MAX_KEYS", 10)
     rate = Rate(2, 60, clock)
     for n in range(1000):
         assert rate.take(f"name {n}") == 0
@@ -164,7 +164,7 @@ def test_keys_are_bounded(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_key_that_is_used_again_is_remembered_longer(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """It moves to the end of those that are to be forgotten."""
-    monkeypatch.setattr(rates, "MOST_KEYS", 3)
+    monkeypatch.setattr(rates, "MAX_KEYS", 3)
     rate = Rate(2, 60, clock)
     for key in ("ann", "bob", "ann", "eve", "dan"):
         rate.take(key)

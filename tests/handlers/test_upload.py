@@ -16,7 +16,7 @@ from handlers.inflight import InFlight
 from handlers.limits import RateLimits
 from handlers.problems import Problem
 from handlers.tokens import Tokens
-from handlers.upload import TEXT_FIELDS, TEXT_LIMIT, Upload, UploadHandler, most_bytes
+from handlers.upload import TEXT_FIELDS, TEXT_LIMIT, Upload, UploadHandler, max_request_bytes
 from storage.errors import Unavailable
 from storage.staging import Staging
 from tests import photos
@@ -247,7 +247,7 @@ async def test_an_upload_whose_fate_is_unknown_is_kept(
         ({"Idempotency_Key": "k" * 256}, multipart(), 400),
         ({"Content_Type": "multipart/form-data"}, multipart(), 400),
         ({"Content_Type": "application/json"}, b'{"title": "t"}', 200),
-        ({}, bytes(most_bytes(config.Images(max_bytes=500_000, max_per_dream=2)) + 1), 413),
+        ({}, bytes(max_request_bytes(config.Images(max_bytes=500_000, max_per_dream=2)) + 1), 413),
         ({}, multipart(PHOTO, PHOTO, PHOTO), 413),
     ],
 )

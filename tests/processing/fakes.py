@@ -308,7 +308,7 @@ class Staging:
     def remove(self, name: str) -> None:
         self.uploads.pop(name, None)
 
-    async def sweep(self, needed: set[str], *, older_than: float) -> int:
+    async def collect(self, needed: set[str], *, older_than: float) -> int:
         gone = [name for name, age in self.uploads.items() if name not in needed and age >= older_than]
         for name in gone:
             del self.uploads[name]

@@ -15,7 +15,7 @@ import pytest
 from bson import ObjectId
 from motor.motor_asyncio import AsyncIOMotorDatabase
 
-from processing.janitor import BATCH, EVERY, LONGEST_PAUSE, PAUSE, UPLOAD_LIFE, Janitor, orphans
+from processing.janitor import BATCH, EVERY, MAX_PAUSE, PAUSE, UPLOAD_LIFE, Janitor, orphans
 from storage.errors import NoSpace, Unavailable
 from storage.references import References as RealReferences
 from storage.writes import Writes
@@ -91,7 +91,7 @@ async def test_what_could_not_be_removed_is_not_confirmed(bench: Bench, caplog: 
         assert bench.references.confirmed == []
         await soon(lambda: bench.references.confirmed, within=600)
         assert loop.time() == pytest.approx(5 + 10 + 20 + 40 + 60 + 60, abs=0.1)
-        assert (PAUSE, LONGEST_PAUSE) == (5.0, 60.0)
+        assert (PAUSE, MAX_PAUSE) == (5.0, 60.0)
         bench.files.errors["delete"] = [NoSpace("The disk is full.")]
         bench.delete("next", stored_image("b"))
         began = loop.time()

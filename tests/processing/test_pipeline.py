@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from config import Images
-from processing.pipeline import LONGEST_PAUSE, PAUSE, RESCAN, STORING, Pipeline
+from processing.pipeline import MAX_PAUSE, PAUSE, RESCAN, STORING, Pipeline
 from processing.render import Rejected
 from storage.errors import NoSpace, Unavailable
 from storage.jobs import LEASE
@@ -451,7 +451,7 @@ async def test_a_storage_that_is_away_is_waited_for(bench: Bench, caplog: pytest
         taken = asyncio.get_running_loop().time()
     # Three files are put at once, ten tries each: 1 + 2 + 4 + 8 + 6 * 15 seconds, a quarter more or less.
     assert 0.75 * 105 < taken < 1.25 * 105 + 2
-    assert LONGEST_PAUSE == 15.0
+    assert MAX_PAUSE == 15.0
     assert (bench.jobs.image("dream").attempt, bench.workers.rendered) == (1, ["dream-1"])
     assert bench.jobs.calls.count("renew") >= 30
     assert [record.message for record in caplog.records] == [f"dream=dream image=1: waits: {AWAY}"] * 3

@@ -5,7 +5,7 @@ import io
 import pytest
 from PIL import Image, ImageSequence
 
-from processing.png import MOST, Png
+from processing.png import MAX_BLOCK, Png
 from tests import photos
 
 
@@ -44,7 +44,7 @@ def test_pillow_still_calls_what_is_overridden() -> None:
     assert len(frames(Watched(io.BytesIO(content)))) == 3
     assert calls.count("load_prepare") == 3, "before each frame"
     rows = 3 * 150 * (1 + 3 * 200)  # bytes; each row begins with the number of its filter
-    assert calls.count("load_read") >= rows / MOST, "for each block"
+    assert calls.count("load_read") >= rows / MAX_BLOCK, "for each block"
 
 
 def test_every_frame_of_an_animation_is_there() -> None:

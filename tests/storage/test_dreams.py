@@ -10,7 +10,7 @@ import pytest
 from bson import ObjectId
 from tornado.ioloop import IOLoop
 
-from storage.dreams import MOST_KEYS, Dreams, InvalidCursor
+from storage.dreams import MAX_KEYS, Dreams, InvalidCursor
 from storage.errors import Conflict, NotFound, Unavailable
 from storage.model import Draft, Dream, Image, State, Status
 from storage.mongo import Mongo
@@ -106,7 +106,7 @@ async def test_what_is_not_there_is_not_found(dreams: Dreams, published: Publish
             dreams.get(ADA, dream_id),
             dreams.update(ADA, dream_id, {"title": "x"}),
             dreams.delete(ADA, dream_id),
-            dreams.add_images(ADA, dream_id, uploads(1), most=5),
+            dreams.add_images(ADA, dream_id, uploads(1), max_images=5),
             dreams.remove_image(ADA, dream_id, 1),
         ):
             with pytest.raises(NotFound, match="There is no such"):
@@ -123,7 +123,10 @@ async def test_owners_never_see_each_others_dreams(dreams: Dreams, published: Pu
         (dreams.get(BOB, hers.id), dreams.get(BOB, NOBODYS)),
         (dreams.update(BOB, hers.id, {"title": "x"}), dreams.update(BOB, NOBODYS, {"title": "x"})),
         (dreams.delete(BOB, hers.id), dreams.delete(BOB, NOBODYS)),
-        (dreams.add_images(BOB, hers.id, uploads(1), most=5), dreams.add_images(BOB, NOBODYS, uploads(1), most=5)),
+        (
+            dreams.add_images(BOB, hers.id, uploads(1), max_images=5),
+            dreams.add_images(BOB, NOBODYS, uploads(1), max_images=5),
+        ),
         (dreams.remove_image(BOB, hers.id, 1), dreams.remove_image(BOB, NOBODYS, 1)),
     ):
         messages = []
@@ -435,7 +438,7 @@ async def test_no_image_ever_lies_behind_the_end(dreams: Dreams) -> None:
     made = await dreams.create(ADA, Draft(content="x" * 30), [upload(30), upload(30)])
     calls = [dreams.update(ADA, made.id, {"content": "x" * length}) for length in range(0, 30, 3)]
     calls += [dreams.update(ADA, made.id, {}, {1: position}) for position in range(0, 30, 3)]
-    calls += [dreams.add_images(ADA, made.id, [upload(position)], most=50) for position in range(0, 30, 3)]
+    calls += [dreams.add_images(ADA, made.id, [upload(position)], max_images=50) for position in range(0, 30, 3)]
     results = await asyncio.gather(*calls, return_exceptions=True)
     assert {type(result) for result in results} <= {Dream, Conflict}
     for dream in results:
@@ -475,7 +478,7 @@ async def test_a_deleted_dream_is_gone_for_its_readers_at_once(dreams: Dreams, p
         dreams.get(ADA, made.id),
         dreams.delete(ADA, made.id),
         dreams.update(ADA, made.id, {"title": "x"}),
-        dreams.add_images(ADA, made.id, uploads(1), most=9),
+        dreams.add_images(ADA, made.id, uploads(1), max_images=9),
         dreams.remove_image(ADA, made.id, 1),
     ):
         with pytest.raises(NotFound):
@@ -515,7 +518,7 @@ async def test_added_images_are_queued_behind_the_others(dreams: Dreams, clock: 
     published.clear()
     clock.now += timedelta(minutes=1)
     sent = [upload(2), upload(100)]
-    found = await dreams.add_images(ADA, made.id, sent, most=3)
+    found = await dreams.add_images(ADA, made.id, sent, max_images=3)
     assert [(image.id, image.position) for image in found.images] == [(1, 1), (2, 2), (3, 2)]
     assert [image.staged for image in found.images[1:]] == [one.staged for one in sent]
     assert (found.revision, found.updated_at) == (2, clock.now.replace(microsecond=123_000))
@@ -529,7 +532,7 @@ async def test_an_image_has_the_size_that_its_header_told(dreams: Dreams) -> Non
     sent = [replace(upload(), width=4032, height=3024), upload()]
     made = await dreams.create(ADA, Draft(), sent)
     assert [(image.width, image.height) for image in made.images] == [(4032, 3024), (None, None)]
-    found = await dreams.add_images(ADA, made.id, sent, most=4)
+    found = await dreams.add_images(ADA, made.id, sent, max_images=4)
     assert [(image.width, image.height) for image in found.images] == [(4032, 3024), (None, None)] * 2
     assert found == await dreams.get(ADA, made.id)
 
@@ -540,11 +543,11 @@ async def test_a_dream_has_no_more_images_than_it_may(dreams: Dreams, published:
     made = await dreams.create(ADA, Draft(), uploads(2))
     published.clear()
     with pytest.raises(Conflict, match="at most 3 images; this one has 2"):
-        await dreams.add_images(ADA, made.id, uploads(2), most=3)
+        await dreams.add_images(ADA, made.id, uploads(2), max_images=3)
     assert await dreams.get(ADA, made.id) == made
     assert published == []
     await dreams.remove_image(ADA, made.id, 1)
-    found = await dreams.add_images(ADA, made.id, uploads(2), most=3)
+    found = await dreams.add_images(ADA, made.id, uploads(2), max_images=3)
     assert [image.id for image in found.images] == [2, 3, 4]
 
 
@@ -552,7 +555,7 @@ async def test_a_dream_has_no_more_images_than_it_may(dreams: Dreams, published:
 async def test_images_added_at_once_stay_within_the_limit(dreams: Dreams) -> None:
     """As many calls succeed as there is room for, and each image has a number of its own."""
     made = await dreams.create(ADA, Draft(), uploads(2))
-    calls = [dreams.add_images(ADA, made.id, uploads(3), most=20) for _ in range(10)]
+    calls = [dreams.add_images(ADA, made.id, uploads(3), max_images=20) for _ in range(10)]
     results = await asyncio.gather(*calls, return_exceptions=True)
     assert sum(isinstance(result, Dream) for result in results) == 6
     assert sum(isinstance(result, Conflict) for result in results) == 4
@@ -567,9 +570,9 @@ async def test_an_images_number_is_never_used_again(dreams: Dreams) -> None:
     made = await dreams.create(ADA, Draft(), uploads(2))
     for number in (2, 1):
         await dreams.remove_image(ADA, made.id, number)
-    assert [image.id for image in (await dreams.add_images(ADA, made.id, uploads(1), most=9)).images] == [3]
+    assert [image.id for image in (await dreams.add_images(ADA, made.id, uploads(1), max_images=9)).images] == [3]
     empty = await dreams.create(ADA, Draft(), [])
-    assert [image.id for image in (await dreams.add_images(ADA, empty.id, uploads(1), most=9)).images] == [1]
+    assert [image.id for image in (await dreams.add_images(ADA, empty.id, uploads(1), max_images=9)).images] == [1]
 
 
 @pytest.mark.gen_test
@@ -700,10 +703,10 @@ async def test_the_same_key_adds_images_once(dreams: Dreams, published: Publishe
     """One after the other or at once, also where the first request has filled the dream."""
     made = await dreams.create(ADA, Draft(), uploads(1))
     published.clear()
-    calls = (dreams.add_images(ADA, made.id, uploads(2), most=3, key="key") for _ in range(8))
+    calls = (dreams.add_images(ADA, made.id, uploads(2), max_images=3, key="key") for _ in range(8))
     results = await asyncio.gather(*calls)
     assert {len(dream.images) for dream in results} == {3}
-    again = await dreams.add_images(ADA, made.id, uploads(2), most=3, key="key")
+    again = await dreams.add_images(ADA, made.id, uploads(2), max_images=3, key="key")
     assert again == await dreams.get(ADA, made.id) == await dreams.first_result(ADA, made.id, "key")
     assert (again.revision, len(published)) == (2, 1)
 
@@ -713,7 +716,7 @@ async def test_a_key_counts_for_one_call(dreams: Dreams) -> None:
     """The same one may make a dream, and add images to this one and to another."""
     first, second = [await dreams.create(ADA, Draft(), [], key) for key in ("key", "other")]
     for dream in (first, second):
-        found = await dreams.add_images(ADA, dream.id, uploads(1), most=9, key="key")
+        found = await dreams.add_images(ADA, dream.id, uploads(1), max_images=9, key="key")
         assert (found.id, len(found.images)) == (dream.id, 1)
     assert (await dreams.create(ADA, Draft(), [], "key")).id == first.id
 
@@ -723,8 +726,8 @@ async def test_a_key_of_images_is_free_after_a_day(dreams: Dreams, clock: Clock)
     """Then it adds again."""
     made = await dreams.create(ADA, Draft(), [])
     for number in (1, 2):
-        await dreams.add_images(ADA, made.id, uploads(1), most=9, key="key")
-        assert len((await dreams.add_images(ADA, made.id, uploads(1), most=9, key="key")).images) == number
+        await dreams.add_images(ADA, made.id, uploads(1), max_images=9, key="key")
+        assert len((await dreams.add_images(ADA, made.id, uploads(1), max_images=9, key="key")).images) == number
         clock.now += DAY
 
 
@@ -732,9 +735,9 @@ async def test_a_key_of_images_is_free_after_a_day(dreams: Dreams, clock: Clock)
 async def test_keys_do_not_let_a_dream_grow_without_end(dreams: Dreams, database: Database) -> None:
     """The newest are kept."""
     made = await dreams.create(ADA, Draft(), [])
-    old = [{"key": f"{made.id}:{number}", "at": made.created_at} for number in range(MOST_KEYS)]
+    old = [{"key": f"{made.id}:{number}", "at": made.created_at} for number in range(MAX_KEYS)]
     await database["dreams"].update_one({"_id": ObjectId(made.id)}, {"$set": {"keys": old}})
-    await dreams.add_images(ADA, made.id, uploads(1), most=9, key="new")
+    await dreams.add_images(ADA, made.id, uploads(1), max_images=9, key="new")
     keys = [each["key"] for each in (await document(database, made))["keys"]]
     assert keys == [each["key"] for each in old[1:]] + [f"{made.id}:new"]
 
@@ -768,8 +771,8 @@ async def test_every_write_raises_the_revision_and_is_told_once(dreams: Dreams, 
     made = await dreams.create(ADA, Draft(content="abc"), uploads(1))
     await dreams.update(ADA, made.id, {"title": "x"})
     await dreams.update(ADA, made.id, {}, {1: 2})
-    await dreams.add_images(ADA, made.id, uploads(1), most=9, key="key")
-    await dreams.add_images(ADA, made.id, uploads(1), most=9, key="key")
+    await dreams.add_images(ADA, made.id, uploads(1), max_images=9, key="key")
+    await dreams.add_images(ADA, made.id, uploads(1), max_images=9, key="key")
     await dreams.remove_image(ADA, made.id, 1)
     await dreams.find(ADA, limit=9, words="x")
     await dreams.get(ADA, made.id)
@@ -797,7 +800,7 @@ async def test_a_write_that_fails_is_told_to_nobody(published: Published, monkey
             away.update(ADA, NOBODYS, {}),
             away.delete(ADA, NOBODYS),
             away.delete_all(ADA),
-            away.add_images(ADA, NOBODYS, uploads(1), most=9),
+            away.add_images(ADA, NOBODYS, uploads(1), max_images=9),
             away.remove_image(ADA, NOBODYS, 1),
             away.indexes(),
             return_exceptions=True,

@@ -669,7 +669,7 @@ async def test_work_and_people_at_once_lose_nothing(dreams: Dreams, jobs: Jobs, 
         return done
 
     changes = [dreams.update(ADA, dream.id, {"title": str(number)}) for number in range(5)]
-    more = [dreams.add_images(ADA, dream.id, uploads(1), most=50) for _ in range(5)]
+    more = [dreams.add_images(ADA, dream.id, uploads(1), max_images=50) for _ in range(5)]
     less = [dreams.remove_image(ADA, dream.id, number) for number in (9, 10)]
     await asyncio.gather(work(), work(), *changes, *more, *less)
     await work()

@@ -171,9 +171,9 @@ async def test_a_sweep_keeps_the_needed_and_the_young(staging: Staging, folder: 
     for name, age in (("needed", 10_000), ("old", 10_000), ("older", 1e9), ("edge", 3600), ("young", 3500)):
         (folder / name).write_bytes(b"x")
         aged(folder / name, age)
-    assert await staging.sweep({"needed", "gone"}, older_than=3600) == 3
+    assert await staging.collect({"needed", "gone"}, older_than=3600) == 3
     assert names(folder) == {"needed", "young"}
-    assert await staging.sweep({"needed"}, older_than=3600) == 0
+    assert await staging.collect({"needed"}, older_than=3600) == 0
 
 
 @pytest.mark.gen_test
@@ -182,7 +182,7 @@ async def test_the_sweep_of_a_start_keeps_only_the_needed(staging: Staging, fold
     parts = [await written(staging.part(), b"x") for _ in range(3)]
     half = staging.part()
     await half.write(bytes(WRITE_SIZE))
-    assert await staging.sweep({parts[1].name}, older_than=0) == 3
+    assert await staging.collect({parts[1].name}, older_than=0) == 3
     assert names(folder) == {parts[1].name}
     half.discard()
 
@@ -197,7 +197,7 @@ async def test_a_sweep_is_not_disturbed_by_uploads(staging: Staging, folder: Pat
             for part in reversed(parts):
                 await asyncio.to_thread(part.discard)
 
-        await asyncio.gather(staging.sweep(set(), older_than=0), staging.sweep(set(), older_than=0), discard())
+        await asyncio.gather(staging.collect(set(), older_than=0), staging.collect(set(), older_than=0), discard())
     assert names(folder) == set()
 
 
@@ -218,7 +218,7 @@ async def test_an_upload_that_is_lost_is_not_found(staging: Staging) -> None:
     """A file that somebody removed is an error of the storage layer, not of the system."""
     part = await written(staging.part(), b"x")
     staging.remove(part.name)
-    with pytest.raises(NotFound, match=r"The uploaded file is no longer there\."):
+    with pytest.raises(NotFound, match=r"The uploaded file is no longer on the server\."):
         await anext(staging.read(part.name))
 
 

@@ -110,7 +110,7 @@ async def test_every_write_says_what_it_changed(
     await then(asyncio.sleep(0), "created")
     await then(dreams.update(ADA, dream.id, {"title": "x"}), "edited")
     await then(dreams.update(ADA, dream.id, {"content": "xyz"}, {1: 2}), "edited")
-    await then(dreams.add_images(ADA, dream.id, [upload()], most=9), "images")
+    await then(dreams.add_images(ADA, dream.id, [upload()], max_images=9), "images")
     await then(dreams.remove_image(ADA, dream.id, 4), "images")
     job = await then(jobs.claim(ADA, HERE), "work")
     await then(jobs.renew(job), "work")
@@ -253,7 +253,7 @@ async def test_a_document_without_the_fields_of_a_write_gets_them(
     steps: list[Callable[[], Awaitable[object]]] = [
         lambda: dreams.update(ADA, dream.id, {"title": "x"}),
         lambda: dreams.update(ADA, dream.id, {"content": "y"}),
-        lambda: dreams.add_images(ADA, dream.id, uploads(1), most=9),
+        lambda: dreams.add_images(ADA, dream.id, uploads(1), max_images=9),
         lambda: dreams.remove_image(ADA, dream.id, 1),
     ]
     for number, step in enumerate(steps, 2):

@@ -221,7 +221,7 @@ export interface Image {
 
 /** Why an image has failed. */
 export interface ImageError {
-  /** `corrupt`: The picture is damaged and cannot be read.; `too_many_pixels`: The picture has too many pixels.; `too_many_frames`: The animation has too many frames.; `unsupported`: The picture is of a kind that is not supported.; `timed_out`: The picture took too long to process.; `out_of_memory`: The picture needs more memory than one picture may have.; `crashed`: Something went wrong while the picture was processed.; `storage_unavailable`: The picture could not be stored.; `upload_lost`: The uploaded file is no longer there. */
+  /** `corrupt`: The image is damaged and cannot be read.; `too_many_pixels`: The image has too many pixels.; `too_many_frames`: The animation has too many frames.; `unsupported`: The format of the image is not supported.; `timed_out`: The image took too long to process.; `out_of_memory`: The image needs more memory than the server allows.; `crashed`: Something went wrong while the image was processed.; `storage_unavailable`: The image could not be stored.; `upload_lost`: The uploaded file is no longer on the server. */
   code:
     | 'corrupt'
     | 'too_many_pixels'
@@ -319,7 +319,7 @@ export interface Limits {
 }
 
 /**
- * A user name and a password.
+ * A username and a password.
  *
  * The decoder takes any JSON for both, so that one answer can name every mistake.
  */
