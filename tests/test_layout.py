@@ -65,7 +65,7 @@ ELSEWHERE = {
     "handlers/answers.py": "handlers/test_dreams.py",
 }
 # What is loaded only by who uses it: the reason stands there.
-LATE = {"storage/resources.py": ["storage.oss"], "handlers/metrics.py": ["handlers.exposition"]}
+LATE = {"storage/resources.py": ["storage.oss"]}
 
 
 def modules() -> list[str]:
