@@ -1,6 +1,6 @@
 """The server as its clients see it: a process of its own, its HTTP API, its WebSocket and its event streams.
 
-It must not import anything of the server: what it knows is the protocol.
+It must not import anything of the server but, through `tests.contract`, what the contracts say.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from tornado.httputil import HTTPHeaders
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
+from tests import contract
 from tests.oss_server import OssServer
 from tests.pace import seconds
 
@@ -199,7 +200,10 @@ class Api:
             follow_redirects=False,
             decompress_response=False,
         )
-        return await self.http.fetch(request, raise_error=False)
+        answer = await self.http.fetch(request, raise_error=False)
+        if request.url.startswith(self.url):
+            contract.answer(method, request.url.removeprefix(self.url), answer.code, answer.headers, answer.body)
+        return answer
 
     async def json(self, method: str, path: str, body: Any = None, *, status: int = 200, **more: Any) -> Any:
         """The body of an answer that must have this status."""
@@ -319,7 +323,9 @@ class Socket(Listener):
         await asyncio.wait_for(self._reader, WITHIN)
 
     async def send(self, message: Json | str) -> None:
-        await self._connection.write_message(message if isinstance(message, str) else json.dumps(message))
+        text = message if isinstance(message, str) else json.dumps(message)
+        contract.sent(text)
+        await self._connection.write_message(text)
 
     async def close_code(self) -> int | None:
         await until(lambda: self.closed, "the connection is closed")
@@ -330,10 +336,14 @@ class Socket(Listener):
         return self._connection.close_reason
 
     async def _read(self) -> None:
-        while (text := await self._connection.read_message()) is not None:
-            self.messages.append(json.loads(text))
-        self.ending = f"with {self._connection.close_code}"
-        self.closed = True
+        try:
+            while (text := await self._connection.read_message()) is not None:
+                contract.message(text)
+                self.messages.append(json.loads(text))
+            contract.closed(self._connection.close_code)
+        finally:
+            self.ending = f"with {self._connection.close_code}"
+            self.closed = True
 
 
 class Events(Listener):
@@ -345,6 +355,7 @@ class Events(Listener):
         lines = {"Host": self._address.netloc, "Authorization": f"Bearer {token}", **(headers or {})}
         head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
         self._request = f"GET {path} HTTP/1.1\r\n{head}\r\n".encode()
+        self._path = path
         self.ids: list[str] = []
         self.retry = 0  # milliseconds
 
@@ -360,6 +371,8 @@ class Events(Listener):
             status, _, head = (await self._from.readuntil(b"\r\n\r\n")).decode().partition("\r\n")
         self.status = int(status.split()[1])
         self.headers = HTTPHeaders.parse(head)
+        if self.status == 200:  # the body of a refusal is not read as events
+            contract.answer("GET", self._path, 200, self.headers, b"")
         self._reader = asyncio.create_task(self._read())
         return self
 
@@ -378,18 +391,21 @@ class Events(Listener):
 
     async def _read(self) -> None:
         text, self.ending = b"", "too early"
-        with contextlib.suppress(asyncio.IncompleteReadError, OSError):
-            while size := int(await self._from.readuntil(b"\r\n"), 16):
-                text += (await self._from.readexactly(size + 2))[:-2]
-                *events, text = text.split(b"\n\n")
-                for event in events:
-                    self._take(event.decode())
-            self.ending = "as a whole"
-        self.closed = True
+        try:
+            with contextlib.suppress(asyncio.IncompleteReadError, OSError):
+                while size := int(await self._from.readuntil(b"\r\n"), 16):
+                    text += (await self._from.readexactly(size + 2))[:-2]
+                    *events, text = text.split(b"\n\n")
+                    for event in events:
+                        self._take(event.decode())
+                self.ending = "as a whole"
+        finally:
+            self.closed = True
 
     def _take(self, event: str) -> None:
         fields = dict(line.split(": ", 1) for line in event.split("\n"))
         self.retry = int(fields.get("retry", self.retry))
         if "data" in fields:
+            contract.message(fields["data"])
             self.messages.append(json.loads(fields["data"]))
             self.ids.append(fields.get("id", ""))

@@ -12,7 +12,7 @@ from tornado.ioloop import IOLoop
 
 from storage.mongo import Mongo
 from storage.mongod import Mongod
-from tests import pace
+from tests import contract, pace
 
 
 def pytest_report_header() -> str:
@@ -29,8 +29,25 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker(pytest.mark.gen_test(timeout=pace.seconds(timeout) * rounds), append=False)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What the campaigns did, so that a log shows it and a failure can be repeated."""
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A worker process has ended: what it saw of the contracts counts here too."""
+    contract.seen.update(getattr(node, "workeroutput", {}).get("contract", ()))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In a worker process: give what it saw of the contracts to the process that started it."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["contract"] = sorted(contract.seen)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """What the campaigns did, so that a log shows it and a failure can be repeated; and what a full run never saw."""
+    if config.args_source is pytest.Config.ArgsSource.TESTPATHS and not (
+        config.option.keyword or config.option.markexpr
+    ):
+        terminalreporter.section("documented, but never seen in this run")
+        terminalreporter.write_line("\n".join(sorted(contract.documented() - contract.seen)))
     reports = [each for kind in ("passed", "failed") for each in terminalreporter.getreports(kind)]
     found = [value for report in reports for name, value in report.user_properties if name == "campaign"]
     if found:

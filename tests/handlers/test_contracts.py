@@ -13,6 +13,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from handlers.contracts import asyncapi, openapi
 from handlers.conversation import ENDINGS
 from handlers.schemas import SENT
+from tests import contract
 from tests.client import ROOT, WITHIN, Api, Server, settings
 from version import VERSION
 
@@ -109,3 +110,56 @@ async def test_the_contracts_are_served(data: Path, mongodb_uri: str) -> None:
             assert (again.code, again.body) == (304, b"")
             head = await api.call("HEAD", path)
             assert (head.code, head.body, head.headers["ETag"]) == (200, b"", answer.headers["ETag"])
+
+
+PROBLEM = {"Content-Type": "application/problem+json"}
+MISSING = b'{"type": "about:blank", "title": "Not Found", "status": 404, "detail": "There is none."}'
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "headers", "body"),
+    [
+        ("GET", "/api/dreams/1", 418, PROBLEM, MISSING),
+        ("GET", "/api/dreams/1", 404, {"Content-Type": "text/html"}, MISSING),
+        ("GET", "/api/dreams/1", 404, PROBLEM, b'{"status": 404}'),
+        ("GET", "/api/dreams/1?since=1", 404, PROBLEM, MISSING[:-1] + b', "more": 1}'),
+        ("GET", "/api/dreams/1", 503, PROBLEM, MISSING),
+        ("DELETE", "/api/dreams/1", 204, {}, b"gone"),
+    ],
+    ids=["status", "type", "field", "more", "header", "body"],
+)
+def test_the_suite_notices_an_answer_that_is_not_documented(
+    method: str, path: str, status: int, headers: dict[str, str], body: bytes
+) -> None:
+    """Another status or media type, a missing or unknown field, a missing header, a body where there is none."""
+    with pytest.raises(AssertionError):
+        contract.answer(method, path, status, headers, body)
+
+
+def test_the_suite_remembers_what_is_as_documented(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each by the name under which the contracts have it."""
+    monkeypatch.setattr(contract, "seen", set())
+    contract.answer("GET", "/api/dreams/1?since=5", 404, PROBLEM, MISSING)
+    contract.message('{"type": "heartbeat", "dream_id": "1", "revision": 2, "timestamp": 1.5}')
+    contract.sent('{"type": "ping", "timestamp": 1}')
+    contract.sent('{"type": "ping", "timestamp": "1"}')
+    contract.sent("no JSON")
+    contract.closed(4403)
+    contract.closed(1006)
+    expected = {"GET /api/dreams/{dream_id} 404", "message heartbeat", "message ping", "close 4403"}
+    assert contract.seen == expected <= contract.documented()
+
+
+@pytest.mark.parametrize(
+    "text", ['{"type": "news"}', '{"type": "pong", "timestamp": "1"}', '{"type": "pong", "timestamp": 1, "more": 1}']
+)
+def test_the_suite_notices_a_message_that_is_not_documented(text: str) -> None:
+    """An unknown type, a wrong value, an unknown field."""
+    with pytest.raises(AssertionError):
+        contract.message(text)
+
+
+def test_the_suite_notices_a_close_code_that_is_not_documented() -> None:
+    """A client could not know what to do."""
+    with pytest.raises(AssertionError):
+        contract.closed(4999)

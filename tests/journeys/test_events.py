@@ -104,7 +104,7 @@ async def test_who_may_listen(data: Path, mongodb_uri: str) -> None:
                 await ada.json("GET", path + query, status=401, signed_in=False)
             for method in ("HEAD", "POST", "DELETE"):
                 refused = await ada.call(method, f"{path}/events")
-                assert (refused.code, refused.headers["Allow"]) == (405, "GET")
+                assert (refused.code, refused.headers["Allow"]) == (405, "GET, OPTIONS")
             waiting = asyncio.create_task(ada.call("GET", f"{path}?since=1&wait=60"))
             async with Socket.of(ada, dream["id"]) as socket, Events.of(ada, dream["id"]) as events:
                 for listener in (socket, events):
