@@ -1,6 +1,6 @@
 """The local disk: durable writes, and its errors as errors of the storage layer.
 
-It must not know which files lie where, or why.
+It must not know which files exist, or why.
 """
 
 import errno

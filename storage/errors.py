@@ -1,12 +1,12 @@
-"""What can go wrong with what is kept. Each error has an English sentence, and a code for other boundaries.
+"""The errors of the storage layer. Each has an English sentence, and a code that names its translations.
 
 Error
-├── NotFound      no such thing, or not the caller's: the two look alike
-├── Conflict      the thing is not in a state that allows it, or the name is taken
+├── NotFound      the thing does not exist or belongs to another user: clients cannot tell which
+├── Conflict      the state of the thing does not allow the call, or the name is taken
 ├── NoSpace       the disk is full
 ├── Incompatible  another version of Dreamlog must open the data first
 └── Unavailable   the database or the file storage does not answer; trying again later can help
-    └── Refused   it answers, and refuses this server: another try helps once a setting has changed
+    └── Refused   the file storage refuses this server: a retry can only help after a setting has changed
 
 It must not know HTTP: `handlers/problems.py` turns these into answers.
 """
@@ -27,19 +27,19 @@ class Error(Exception):
 
 
 class NotFound(Error):
-    """No such thing, or not the caller's."""
+    """The thing does not exist or belongs to another user."""
 
     code = "not_found"
 
 
 class Conflict(Error):
-    """The thing's state does not allow it."""
+    """The state of the thing does not allow the call."""
 
     code = "conflict"
 
 
 class NoSpace(Error):
-    """No room on disk."""
+    """The disk is full."""
 
     code = "no_room"
 

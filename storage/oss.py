@@ -1,8 +1,9 @@
 """Files on Aliyun OSS, at URLs that OSS or a CDN serves.
 
-oss2 is synchronous and tries nothing twice: here its calls run in threads, one session each, and are repeated after
-growing pauses when what went wrong can pass. That is safe, because what lies under a key never changes: a request whose
-answer was lost is sent again. It must not know dreams or HTTP handlers.
+oss2 is synchronous and never retries. This module runs its calls in threads, each with its own session, and retries
+temporary errors after growing pauses. Sending a request again is safe, because the content of a key never changes.
+
+It must not know dreams or HTTP handlers.
 """
 
 import asyncio
@@ -35,30 +36,30 @@ from storage.presign import Credentials
 
 T = TypeVar("T")
 
-PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)  # seconds before a request is tried again, each times 0.5 to 1.5
-BLOCK = 4 * 1024 * 1024  # bytes read by one request: a cut one costs no more than that
-PARTS_AT_ONCE = 2  # of one file, so that it takes neither every connection nor much memory
+PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)  # seconds before each retry, times 0.5 to 1.5
+BLOCK = 4 * 1024 * 1024  # bytes read by one request, and the most that a broken connection costs
+PARTS_AT_ONCE = 2  # of one file, which must not take every connection or much memory
 ACL = "x-oss-object-acl"
-BATCH = 1000  # names in one request, the most that OSS takes
+BATCH = 1000  # names in one request, the most that OSS accepts
 ECS_ROLES = "http://100.100.100.200/latest/meta-data/ram/security-credentials/"
-REFRESH = 60.0  # seconds between looks at a role's token, which lasts for hours
+REFRESH = 60.0  # seconds between reads of a role's token, which is valid for hours
 
 log = logging.getLogger("dreamlog.oss")
 
 
 @dataclass
 class Unfinished:
-    """A file whose parts are on their way."""
+    """A multipart upload that is not complete."""
 
-    source: tuple[int, int]  # size and time of change (ns): parts of another file do not belong to it
+    source: tuple[int, int]  # size and modification time (ns), because parts of another file must not be mixed in
     upload_id: str
-    etags: dict[int, str] = field(default_factory=dict)  # number of a part that has arrived -> its tag
+    etags: dict[int, str] = field(default_factory=dict)  # number of a part that OSS has -> its tag
 
 
 class OssFiles:
-    """`storage.files.Files` below a prefix of one bucket, for as long as it is entered.
+    """`storage.files.Files` below a prefix of one bucket; a context manager.
 
-    Entering takes the credentials, and raises `Refused` where there are none; OSS itself is first asked by `check`.
+    Entering reads the credentials, and raises `Refused` if there are none. It does not contact OSS; `check` does.
     """
 
     def __init__(self, settings: Storage, *, clock: Callable[[], float] = time.time) -> None:
@@ -68,13 +69,13 @@ class OssFiles:
         kind = oss2.ProviderAuthV4 if settings.signature == "v4" else oss2.ProviderAuth
         self._auth = kind(self._provider)
         self._credentials = Credentials("", "")
-        self._base = settings.public_url or _own_address(settings)
+        self._base = settings.public_url or _bucket_url(settings)
         self._threads = ThreadPoolExecutor(settings.connections, "oss")
         self._mine = threading.local()
         self._sessions: list[Any] = []
         self._unfinished: dict[str, Unfinished] = {}
         self._probe: asyncio.Task[None] | None = None
-        # It would log each refusal with what was signed, and the answers of the role's server.
+        # oss2 would log the signed text of each refused request, and the answers of the role's server.
         logging.getLogger("oss2").setLevel(logging.CRITICAL)
 
     async def __aenter__(self) -> Self:
@@ -122,14 +123,14 @@ class OssFiles:
 
     def url(self, key: str) -> str:
         name, s = self._name(key), self._settings
-        address = f"{self._base}/{quote(name)}"
+        url = f"{self._base}/{quote(name)}"
         if s.addresses == "public":
-            return address
+            return url
         begin, end = presign.window(self._clock(), s.address_life)
         if s.signature == "v1":
-            return f"{address}?{presign.v1(self._credentials, bucket=s.bucket, name=name, end=end)}"
+            return f"{url}?{presign.v1(self._credentials, bucket=s.bucket, name=name, end=end)}"
         query = presign.v4(self._credentials, region=s.region, bucket=s.bucket, name=name, begin=begin, end=end)
-        return f"{address}?{query}"
+        return f"{url}?{query}"
 
     async def delete(self, keys: Iterable[str]) -> None:
         names = sorted({self._name(key) for key in keys if KEY.fullmatch(key) is not None})
@@ -158,7 +159,7 @@ class OssFiles:
             start += len(block)
 
     async def check(self) -> None:
-        """Puts, reads and removes a few bytes; several at once share one try."""
+        """Write, read and remove a few bytes. Concurrent calls share one probe."""
         if self._probe is None or self._probe.done():
             self._probe = asyncio.create_task(self._check(), name="OSS check")
             self._probe.add_done_callback(lambda probe: probe.cancelled() or probe.exception())
@@ -181,30 +182,30 @@ class OssFiles:
     # ---- large files
 
     async def _put_parts(self, name: str, path: Path, source: tuple[int, int], headers: dict[str, str]) -> None:
-        """In parts; those that arrived before the storage went away are not sent again."""
+        """Upload the file in parts. After an outage, parts that OSS already has are not sent again."""
         unfinished = self._unfinished.get(name)
         if unfinished is None or unfinished.source != source:
-            # Who may read is said at the end, everything else at the beginning.
+            # OSS takes the ACL with the last request, all other headers with the first.
             first = {each: value for each, value in headers.items() if each != ACL}
             answer = await self._try(lambda bucket: bucket.init_multipart_upload(name, headers=first))
             unfinished = self._unfinished[name] = Unfinished(source, answer.upload_id)
         upload_id, etags, size = unfinished.upload_id, unfinished.etags, self._settings.part_size
         numbers = range(1, -(-source[0] // size) + 1)
-        room = asyncio.Semaphore(PARTS_AT_ONCE)
+        slots = asyncio.Semaphore(PARTS_AT_ONCE)
 
         async def send(number: int) -> None:
-            async with room:
+            async with slots:
                 etags[number] = await self._try(
                     lambda bucket: _put_part(bucket, name, upload_id, number, _part(path, (number - 1) * size, size))
                 )
 
         try:
-            # All have ended when this returns: what is sent later would be nobody's.
+            # Wait for every part, also after an error: a part that is sent later would be an orphan.
             results = await asyncio.gather(*(send(n) for n in numbers if n not in etags), return_exceptions=True)
             for error in results:
                 if error is not None:
                     raise error
-            # Others of this name are nobody's: begun by a request whose answer was lost, or for another file.
+            # Other uploads of this name are orphans: their first answer was lost, or they had another file.
             async for other, its_id, _ in self._uploads(name):
                 if other == name and its_id != upload_id:
                     await self._abort(name, its_id)
@@ -212,7 +213,7 @@ class OssFiles:
             acl = {ACL: headers[ACL]}
             await self._try(lambda bucket: bucket.complete_multipart_upload(name, upload_id, parts, headers=acl))
         except NotFound:
-            # The upload is gone: completed by a request whose answer was lost, or cleared away by the bucket's rules.
+            # The upload is gone: a request whose answer was lost completed it, or a rule of the bucket removed it.
             del self._unfinished[name]
             if await self._try(lambda bucket: _size(bucket, name)) != source[0]:
                 await self._put_parts(name, path, source, headers)
@@ -220,7 +221,7 @@ class OssFiles:
         del self._unfinished[name]
 
     async def _uploads(self, prefix: str) -> AsyncIterator[tuple[str, str, float]]:
-        """Name, id and begin (Unix s) of each file that has parts only."""
+        """Name, id and start (Unix s) of each unfinished upload."""
         marker, more = ("", ""), True
         while more:
             page = await self._try(
@@ -247,7 +248,7 @@ class OssFiles:
         return self._settings.prefix + key
 
     async def _try(self, step: Callable[[Any], T]) -> T:
-        """`step(bucket)` in a thread, again while what goes wrong can pass; what it raises then is one of ours."""
+        """Run `step(bucket)` in a thread, and retry it after temporary errors. Raises errors of `storage.errors`."""
         for pause in (*PAUSES, None):
             try:
                 return await self._in_thread(lambda: step(self._bucket()))
@@ -263,13 +264,13 @@ class OssFiles:
         try:
             return await asyncio.shield(done)
         except asyncio.CancelledError:
-            # A thread cannot be cancelled, and a file that it stores after its keys were let go of would be nobody's.
+            # A thread cannot be cancelled, and a file that it stored after its key was unreferenced would be an orphan.
             if not working.cancel():
                 await asyncio.wait([done])
             raise
 
     def _bucket(self) -> Any:
-        """The calling thread's own: sessions of `requests` are not made for sharing."""
+        """The bucket of the calling thread, because sessions of `requests` are not thread-safe."""
         if not hasattr(self._mine, "bucket"):
             s, session = self._settings, oss2.Session(pool_size=1)
             self._sessions.append(session)
@@ -280,7 +281,7 @@ class OssFiles:
                 is_cname=s.cname,
                 session=session,
                 connect_timeout=(s.connect_timeout, s.read_timeout),
-                enable_crc=False,  # Content-MD5 is checked by OSS, and is not computed in Python
+                enable_crc=False,  # OSS verifies Content-MD5, which unlike this CRC is not computed in Python
                 region=s.region,
             )
         return self._mine.bucket
@@ -303,13 +304,13 @@ class OssFiles:
         )
 
     async def _refresh(self) -> None:
-        """Addresses are signed on the loop, which must not wait for the role's server."""
+        """Renew the credentials in the background: URLs are signed on the event loop, which must not wait."""
         while self._settings.credentials != "settings":
             await asyncio.sleep(REFRESH)
             try:
                 await self._take_credentials()
             except Error as error:
-                log.warning("%s", error)
+                log.warning("the credentials for OSS are not renewed: %s", error)
 
 
 def _put_whole(bucket: Any, name: str, content: bytes, headers: dict[str, str]) -> None:
@@ -347,8 +348,8 @@ def _provider(settings: Storage) -> Any:
     return oss2.credentials.StaticCredentialsProvider(key_id, secret)
 
 
-def _own_address(settings: Storage) -> str:
-    """The bucket's own address, as oss2 makes it too; where the endpoint is a number, the bucket is in the path."""
+def _bucket_url(settings: Storage) -> str:
+    """The URL of the bucket, as oss2 builds it too. If the endpoint is an IP address, the bucket is in the path."""
     split = urlsplit(settings.endpoint)
     if settings.cname:
         return settings.endpoint

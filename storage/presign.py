@@ -1,7 +1,7 @@
-"""Signed URLs of OSS objects: each has its own signature and the time of its end.
+"""Signed URLs of OSS objects, each with its own signature and expiry time.
 
-Pure: it must not know the network, and the time is a parameter. oss2 signs too, but by the clock of the moment, so that
-each address would be another one; and it takes five times as long, where every dream that is shown carries many.
+Pure: it must not know the network, and the time is a parameter. oss2 can sign too, but always with the current time, so
+that browsers would see a new URL each time. It also takes five times as long, and every dream needs many URLs.
 """
 
 import base64
@@ -26,27 +26,30 @@ class Credentials:
 
 
 def window(now: float, life: float) -> tuple[int, int]:
-    """Begin and end (Unix s) of a URL made at `now`; it is the same for half of `life`, and valid for as long."""
+    """Begin and end (Unix s) of the validity of a URL made at `now`.
+
+    URLs change every half of `life` seconds, and each one stays valid for at least that long.
+    """
     step = max(1, int(life) // 2)
     begin = int(now) // step * step
     return begin, begin + 2 * step
 
 
-def v4(who: Credentials, *, region: str, bucket: str, name: str, begin: int, end: int) -> str:
-    """The query of a GET of the object, by OSS4-HMAC-SHA256."""
+def v4(credentials: Credentials, *, region: str, bucket: str, name: str, begin: int, end: int) -> str:
+    """The query of a signed GET of the object, with OSS4-HMAC-SHA256."""
     moment = datetime.fromtimestamp(begin, UTC).strftime("%Y%m%dT%H%M%SZ")
     scope = f"{moment[:8]}/{region}/oss/aliyun_v4_request"
     query = {
-        "x-oss-credential": f"{who.key_id}/{scope}",
+        "x-oss-credential": f"{credentials.key_id}/{scope}",
         "x-oss-date": moment,
         "x-oss-expires": str(end - begin),
-        **({"x-oss-security-token": who.token} if who.token else {}),
+        **({"x-oss-security-token": credentials.token} if credentials.token else {}),
         "x-oss-signature-version": "OSS4-HMAC-SHA256",
     }
     encoded = urlencode(query, quote_via=quote, safe="")
     request = f"GET\n/{bucket}/{quote(name)}\n{encoded}\n\n\nUNSIGNED-PAYLOAD"
     to_sign = f"OSS4-HMAC-SHA256\n{moment}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
-    key = _v4_key(who.secret, moment[:8], region)
+    key = _v4_key(credentials.secret, moment[:8], region)
     return f"{encoded}&x-oss-signature={hmac.digest(key, to_sign.encode(), 'sha256').hex()}"
 
 
@@ -58,14 +61,14 @@ def _v4_key(secret: str, day: str, region: str) -> bytes:
     return key
 
 
-def v1(who: Credentials, *, bucket: str, name: str, end: int) -> str:
-    """The query of a GET of the object, by HMAC-SHA1, for services without V4."""
-    resource = f"/{bucket}/{name}" + (f"?security-token={who.token}" if who.token else "")
-    digest = hmac.digest(who.secret.encode(), f"GET\n\n\n{end}\n{resource}".encode(), "sha1")
+def v1(credentials: Credentials, *, bucket: str, name: str, end: int) -> str:
+    """The query of a signed GET of the object, with HMAC-SHA1, for services without V4."""
+    resource = f"/{bucket}/{name}" + (f"?security-token={credentials.token}" if credentials.token else "")
+    digest = hmac.digest(credentials.secret.encode(), f"GET\n\n\n{end}\n{resource}".encode(), "sha1")
     query = {
-        "OSSAccessKeyId": who.key_id,
+        "OSSAccessKeyId": credentials.key_id,
         "Expires": str(end),
         "Signature": base64.b64encode(digest).decode(),
-        **({"security-token": who.token} if who.token else {}),
+        **({"security-token": credentials.token} if credentials.token else {}),
     }
     return urlencode(query, quote_via=quote, safe="")

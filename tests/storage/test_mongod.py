@@ -238,8 +238,8 @@ def test_killed_it_comes_back_with_all_that_was_acknowledged(folder: Path, caplo
             assert server.uri == uri
         # Each restart is two plain lines: that it died, that it is back.
         assert [record.message.partition(",")[0].partition(";")[0] for record in caplog.records] == [
-            "mongod was ended by signal 9",
-            "mongod takes writes again",
+            "mongod was killed by signal 9",
+            "mongod accepts writes again",
         ]
 
     asyncio.run(main())
@@ -258,7 +258,7 @@ def test_while_it_cannot_come_back_it_is_tried_again_with_growing_pauses(
             os.kill(server.pid or 0, signal.SIGKILL)
             await until(lambda: len(failures()) == 3)
             assert [line.partition(" s:")[0] for line in failures()] == [
-                f"mongod does not come back, next try in {pause}" for pause in (0.2, 0.4, 0.8)
+                f"mongod does not start, trying again in {pause}" for pause in (0.2, 0.4, 0.8)
             ]
             assert "The disk is full" in failures()[0]
             a_script(binary, f'exec {find_mongod()} "$@"')
@@ -359,18 +359,16 @@ def test_a_link_in_place_of_the_temporary_folder_is_refused(tmp_path: Path) -> N
     room = socket_of(server).parent
     room.symlink_to(tmp_path)
     try:
-        with pytest.raises(MongodFailed, match="no folder that this user alone may enter"):
+        with pytest.raises(MongodFailed, match="not a folder that only this user may enter"):
             asyncio.run(server.__aenter__())
     finally:
         room.unlink()
 
 
-def test_a_temporary_folder_with_too_long_a_path_is_told_in_words(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_temporary_folder_with_too_long_a_path_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then there is no place for a socket at all, until someone names one."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("y" * 100)))
-    with pytest.raises(MongodFailed, match="set TMPDIR"):
+    with pytest.raises(MongodFailed, match="Set TMPDIR"):
         asyncio.run(Mongod(tmp_path / ("x" * 100)).__aenter__())
 
 
@@ -399,7 +397,7 @@ def test_a_second_server_on_the_same_folder_is_refused_and_harms_nothing(
     async def main() -> None:
         async with Mongod(folder) as first:
             second = Mongod(folder)
-            with pytest.raises(MongodFailed, match="Another server uses"):
+            with pytest.raises(MongodFailed, match="Another server is using"):
                 await second.__aenter__()
             assert second.pid is None
             await write(first, 1)
@@ -464,7 +462,7 @@ def test_a_binary_that_cannot_run_is_told_in_words(folder: Path, tmp_path: Path)
 def test_a_folder_that_cannot_be_made_is_told_in_words(tmp_path: Path) -> None:
     """Here because a file is in its place."""
     (tmp_path / "data").write_text("")
-    with pytest.raises(MongodFailed, match="can't run in"):
+    with pytest.raises(MongodFailed, match="cannot run in"):
         asyncio.run(Mongod(tmp_path / "data" / "mongodb").__aenter__())
 
 

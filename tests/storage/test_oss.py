@@ -267,16 +267,19 @@ def test_a_wrong_clock_is_named_as_such(
     """And how wrong it is."""
     oss.faults.clock = seconds
     found = refusal(opened(signature=signature), io_loop)
-    assert found == f"The clock of this machine is {words} OSS's: set it, best by NTP."
+    assert found == f"The clock of this machine is {words} OSS's. Set it, preferably with NTP."
 
 
-def test_other_answers_are_told_as_oss_gives_them(
+def test_other_answers_are_quoted(
     oss: OssServer, opened: Opened, io_loop: IOLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bucket elsewhere, a policy that forbids, a bill that is not paid."""
     for answer, words in (
         (Answer(403, "AccessDenied", "no", Endpoint="oss-cn-beijing.aliyuncs.com"), "oss-cn-beijing.aliyuncs.com"),
-        (Answer(403, "AccessDenied", "The bucket policy forbids it."), "OSS refuses: AccessDenied: The bucket policy"),
+        (
+            Answer(403, "AccessDenied", "The bucket policy forbids it."),
+            "OSS refuses the request: AccessDenied: The bucket policy",
+        ),
         (Answer(403, "UserDisable"), "bill"),
     ):
 
@@ -310,7 +313,7 @@ def test_a_storage_that_is_gone_is_unavailable_and_comes_back(
 def test_nothing_private_is_reachable(
     oss: OssServer, opened: Opened, picture: Path, io_loop: IOLoop, signature: str
 ) -> None:
-    """The address is; unsigned, altered, run out or used to write, it gets 403."""
+    """A signed URL works; one that is unsigned, altered, expired or used to write gets 403."""
     now = [time.time()]
     files = opened(clock=lambda: now[0], signature=signature, address_life=600)
 
@@ -329,7 +332,7 @@ def test_nothing_private_is_reachable(
         assert (await fetched(url, method="DELETE")).code == 403
         assert (await fetched(f"{oss.endpoint}/dreams/?list-type=2&max-keys=10&prefix=")).code == 403
         now[0] -= 1200
-        assert (await fetched(files.url(KEY))).code == 403, "it has run out"
+        assert (await fetched(files.url(KEY))).code == 403, "it has expired"
         assert oss.objects[NAME].content == b"a picture"
 
     io_loop.run_sync(journey)
