@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The tests of the page need a real browser, and fonts for English, Chinese and emoji. These are Debian's packages.
 BROWSER := chromium fonts-noto-cjk fonts-noto-color-emoji
+UNIT_TESTS := tests/commands tests/handlers tests/processing tests/storage $(wildcard tests/test_*.py)
+# Percent of the lines and branches of the packages that tests must reach, without the processes that they start.
+COVERED := 95
 # From npm: these check the types, the form and the accessibility of what is in web/, and the contract of messages.
 NODE_TOOLS := typescript@7.0.2 prettier@3.10.1 axe-core@4.14.1 @asyncapi/parser@3.6.6
 HAS_NODE := command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)'
@@ -13,7 +16,7 @@ PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --custom-compile-command "make lock" $(UPGRADE)
 
-.PHONY: help run test test-long check types bench lock clean
+.PHONY: help run test test-long coverage check types bench lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,10 +26,13 @@ run: $(VENV)/runtime  ## serve with the settings of config.yaml
 
 test: $(VENV)/tests $(VENV)/browser  ## check the code, then run every test, with a sample of each campaign
 	@$(MAKE) --no-print-directory check
-	$(BIN)/python -m pytest --numprocesses auto
+	$(BIN)/python -m pytest --numprocesses auto --cov --cov-report= --cov-fail-under=$(COVERED)
 
 test-long: $(VENV)/tests $(VENV)/browser  ## the same with whole campaigns, before a release; takes up to 2 hours
 	@TEST_LONG=1 $(MAKE) --no-print-directory test
+
+coverage: $(VENV)/tests  ## run the unit tests, and show which lines and branches they do not reach
+	$(BIN)/python -m pytest --numprocesses auto $(UNIT_TESTS) --cov --cov-report=term --cov-fail-under=$(COVERED)
 
 check: $(VENV)/tests $(VENV)/web  ## check style and types only
 	$(BIN)/ruff check .

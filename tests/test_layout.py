@@ -53,14 +53,9 @@ PURE = [
 WITHOUT_MACHINERY = [*PURE, "storage/locks.py", "storage/coalescer.py"]
 MACHINERY = {"motor", "pymongo", "bson", "tornado", "aiofiles", "oss2", "PIL"}
 
-# Modules that only join others: what they promise shows from outside, on a whole server.
-JOURNEYS = {
-    "server.py": "test_stop.py",  # starts, serves, drains
-    "storage/resources.py": "test_commands.py",  # with a server and without
-}
-# Modules that are tested with the one that uses them.
+# Modules whose tests stand in another place.
 ELSEWHERE = {
-    "storage/oss_errors.py": "storage/test_oss.py",
+    "server.py": "journeys/test_stop.py",  # it only joins the others: what it promises shows on a whole server
     "handlers/answers.py": "handlers/test_dreams.py",
 }
 # What is loaded only by who uses it: the reason stands there.
@@ -241,19 +236,17 @@ def test_a_module_says_what_it_is_for(module: str) -> None:
 
 @pytest.mark.parametrize("module", [module for module in modules() if not module.endswith("__init__.py")])
 def test_a_module_has_its_tests(module: str) -> None:
-    """A file of its own in the same place under tests/, or a journey through the whole server."""
+    """They stand in the same place under tests/, unless the list above names another."""
     folder, _, name = module.rpartition("/")
-    expected = ELSEWHERE.get(module) or (
-        f"journeys/{JOURNEYS[module]}" if module in JOURNEYS else f"{folder}/test_{name}"
-    )
+    expected = ELSEWHERE.get(module, f"{folder}/test_{name}")
     found = ROOT / "tests" / expected.lstrip("/")
     assert found.exists()
     assert "def test_" in found.read_text("utf-8")
 
 
 def test_what_has_moved_is_not_looked_for_in_its_old_place() -> None:
-    """The two lists above name modules that exist."""
-    assert set(JOURNEYS) | set(ELSEWHERE) | set(PURE) <= set(modules())
+    """The lists above name modules that exist."""
+    assert set(ELSEWHERE) | set(PURE) <= set(modules())
 
 
 def test_a_test_tests_something_that_is_there() -> None:

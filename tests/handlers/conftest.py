@@ -16,6 +16,7 @@ from tornado.web import Application, RequestHandler
 
 import config
 from handlers.access import Access
+from handlers.base import NothingHere
 from handlers.cors import Cors
 from handlers.inflight import InFlight
 from handlers.limits import RateLimits
@@ -32,6 +33,27 @@ from tests.client import Api
 from tests.storage.conftest import ADA
 
 MAX_IMAGES = 3
+TOKENS = Tokens(b"x" * 32, access_lifetime=900, refresh_lifetime=900)
+
+
+def application(settings: config.Config, access: Access, **parts: Any) -> Application:
+    """Every route, and the answer where there is none, as `server.py` builds them; `parts` are those of `Parts`.
+
+    A part that is left out is only good for what a request never reaches.
+    """
+    shared = {
+        "access": access,
+        "cors": Cors(access, public_url="", allowed_origins=()),
+        "in_flight": InFlight(),
+        "tokens": TOKENS,
+    }
+    left_out: dict[str, Any] = dict.fromkeys((field.name for field in fields(Parts)), SimpleNamespace(origins=()))
+    return Application(
+        routes(settings, Parts(**left_out | shared | parts)),
+        default_handler_class=NothingHere,
+        default_handler_args=shared,
+        log_function=lambda handler: None,
+    )
 
 
 class Rest:
@@ -43,27 +65,24 @@ class Rest:
         self.files = LocalFiles(folder / "media", secret=b"x" * 32)
         self.staged = folder / "staging"
         self.staging = Staging(self.staged)
-        self.tokens = Tokens(b"x" * 32, access_lifetime=900, refresh_lifetime=900)
         self.logged: list[str] = []  # what each request's line in the log is about
         settings = config.Config(images=config.Images(max_per_dream=MAX_IMAGES, max_bytes=1_000_000))
 
         def url_for_host(base_url: str) -> Any:
             return lambda key: f"{base_url}/media/{key}"
 
-        parts: Any = dict.fromkeys((field.name for field in fields(Parts)), SimpleNamespace(origins=())) | {
-            "access": access,
-            "cors": Cors(access, public_url="", allowed_origins=()),
-            "in_flight": InFlight(),
-            "tokens": self.tokens,
+        parts: dict[str, Any] = {
             "limits": RateLimits(config.Limits(images=20)),
             "dreams": self.dreams,
             "jobs": self.jobs,
-            "staging": self.staging,
+            "staging": Staging(self.staged),
             "subscribers": Subscribers(url_for_host=url_for_host, connections=0),
             "url_for_host": url_for_host,
+            "files": SimpleNamespace(origins=(), open=self.files.open),
         }
-        parts["files"] = SimpleNamespace(origins=(), open=self.files.open)
-        self._http = HTTPServer(Application(routes(settings, Parts(**parts)), log_function=self._log))
+        app = application(settings, access, **parts)
+        app.settings["log_function"] = self._log
+        self._http = HTTPServer(app)
         self._apis: list[Api] = []
 
     async def __aenter__(self) -> Self:
@@ -82,7 +101,7 @@ class Rest:
 
     def api(self, user: str) -> Api:
         api = Api(self._url)
-        api.access = self.tokens.access(user, "s1", time.time())
+        api.access = TOKENS.access(user, "s1", time.time())
         self._apis.append(api)
         return api
 
@@ -118,3 +137,11 @@ def rest(database: AsyncIOMotorDatabase[dict[str, Any]], data: Path, io_loop: IO
     io_loop.run_sync(rest.__aenter__)
     yield rest
     io_loop.run_sync(rest.__aexit__)
+
+
+@pytest.fixture
+def api(http_server: HTTPServer, base_url: str) -> Iterator[Api]:
+    """Nobody's API, of the test's own fixture `app`, which is served in this process."""
+    api = Api(base_url)
+    yield api
+    api.http.close()

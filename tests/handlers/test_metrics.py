@@ -1,18 +1,34 @@
 """`/metrics`: who may read it, and that what happens on a server shows in it."""
 
+import time
+from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from motor.motor_asyncio import AsyncIOMotorDatabase
 from prometheus_client.parser import text_string_to_metric_families
 from tornado.httputil import HTTPServerRequest, RequestStartLine
 from tornado.routing import URLSpec
 from tornado.web import Application, RequestHandler, url
 
+import config
+from handlers.access import Access
 from handlers.health import HealthHandler
-from handlers.metrics import RouteNames
-from meters import RequestMeters
+from handlers.limits import RateLimits
+from handlers.metrics import Meters, RouteNames
+from handlers.subscribers import Subscribers
+from meters import PipelineMeters, RequestMeters
+from storage.dreams import Dreams
+from storage.errors import Unavailable
+from storage.jobs import Jobs
+from storage.staging import Staging
+from storage.writes import Writes
 from tests import photos
 from tests.client import Api, Server, Socket, settings, until
+from tests.handlers.conftest import TOKENS, application
+from tests.storage.conftest import ADA, made
 
 TOKEN = "a token for Prometheus"
 
@@ -65,27 +81,95 @@ async def test_what_happens_on_a_server_shows(data: Path, mongodb_uri: str) -> N
         assert not any("ada" in part for name in found for part in name)
 
 
-@pytest.mark.gen_test
-async def test_only_the_token_opens_the_page(data: Path, mongodb_uri: str) -> None:
-    """Another token, an access token and none at all get 401."""
-    async with (
-        Server(data, **settings(data, mongodb_uri, server__metrics_token=TOKEN)) as server,
-        Api(server.url) as api,
-    ):
-        await api.sign_up()
-        for authorization in ("", f"Bearer {TOKEN}x", f"Basic {TOKEN}", f"Bearer {api.access}"):
-            headers = {"Authorization": authorization} if authorization else {}
-            answer = await api.call("GET", "/metrics", headers=headers, signed_in=False)
-            assert answer.code == 401, authorization
-            assert answer.headers["WWW-Authenticate"] == "Bearer"
+class Parts:
+    """The database's part, which a test may take away; what pipeline and workers count is made up."""
+
+    def __init__(self, database: AsyncIOMotorDatabase[dict[str, Any]], data: Path) -> None:
+        writes = Writes(database, changed=lambda *_: None)
+        self.dreams, self._jobs = Dreams(database, writes=writes), Jobs(database, writes=writes)
+        self.database_answers = True
+        counted: dict[str, Any] = {
+            "pipeline": SimpleNamespace(meters=PipelineMeters(), in_progress=lambda: (2, 1)),
+            "workers": SimpleNamespace(replaced={"crashed": 3}),
+            "jobs": self,
+        }
+        self.meters = Meters(
+            requests=RequestMeters(),
+            subscribers=Subscribers(url_for_host=lambda host: str, connections=0),
+            staging=Staging(data / "staging"),
+            limits=RateLimits(config.Limits()),
+            checks={"database": self.answers},
+            data=data.parent,
+            **counted,
+        )
+
+    async def answers(self) -> bool:
+        return self.database_answers
+
+    async def queue(self) -> tuple[int, datetime | None]:
+        if not self.database_answers:
+            raise Unavailable("The database does not answer just now.")
+        return await self._jobs.queue()
+
+
+@pytest.fixture
+def parts(database: AsyncIOMotorDatabase[dict[str, Any]], data: Path) -> Parts:
+    return Parts(database, data)
+
+
+@pytest.fixture
+def token() -> str:
+    return TOKEN
+
+
+@pytest.fixture
+def app(parts: Parts, token: str) -> Application:
+    settings = config.Config(server=config.Server(metrics_token=config.Secret(token)))
+    return application(settings, Access(public_url="", trusted_proxies=()), meters=parts.meters)
 
 
 @pytest.mark.gen_test
-async def test_without_a_token_in_the_settings_there_is_no_page(data: Path, mongodb_uri: str) -> None:
+async def test_a_reading_shows_what_the_parts_have_counted(api: Api, parts: Parts) -> None:
+    """Each part's own numbers, and the age of the image that has waited longest."""
+    found = await samples(api)
+    assert found["dreamlog_queue_images",] == found["dreamlog_queue_oldest_age_seconds",] == 0
+    assert found["dreamlog_images_in_progress", "render"] == 2
+    assert found["dreamlog_images_in_progress", "store"] == 1
+    assert found["dreamlog_workers_replaced_total", "crashed"] == 3
+    dream = await made(parts.dreams, 2)
+    found = await samples(api)
+    assert found["dreamlog_queue_images",] == 2
+    assert 0 <= found["dreamlog_queue_oldest_age_seconds",] <= time.time() - dream.created_at.timestamp()
+
+
+@pytest.mark.gen_test
+async def test_a_database_that_does_not_answer_is_down(api: Api, parts: Parts) -> None:
+    """The rest is still there; nobody knows how many images wait."""
+    parts.database_answers = False
+    found = await samples(api)
+    assert found["dreamlog_up", "database"] == 0
+    assert found["dreamlog_images_in_progress", "render"] == 2
+    assert not any(name.startswith("dreamlog_queue") for name, *_ in found)
+
+
+@pytest.mark.gen_test
+async def test_only_the_token_opens_the_page(api: Api) -> None:
+    """Another token, an access token and none at all get 401; the scheme may be written in any case."""
+    access = TOKENS.access(ADA, "s1", time.time())
+    for authorization in ("", f"Bearer {TOKEN}x", f"Basic {TOKEN}", f"Bearer {access}"):
+        headers = {"Authorization": authorization} if authorization else {}
+        answer = await api.call("GET", "/metrics", headers=headers)
+        assert answer.code == 401, authorization
+        assert answer.headers["WWW-Authenticate"] == "Bearer"
+    assert (await api.call("GET", "/metrics", headers={"Authorization": f"bearer  {TOKEN}"})).code == 200
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("token", [""])
+async def test_without_a_token_in_the_settings_there_is_no_page(api: Api, token: str) -> None:
     """Not even for an empty token."""
-    async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
-        for headers in ({}, {"Authorization": "Bearer"}, {"Authorization": "Bearer "}):
-            assert (await api.call("GET", "/metrics", headers=headers)).code == 404
+    for headers in ({}, {"Authorization": "Bearer"}, {"Authorization": "Bearer "}):
+        assert (await api.call("GET", "/metrics", headers=headers)).code == 404
 
 
 class Unknown(RequestHandler):

@@ -6,14 +6,19 @@ import io
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urljoin
 
 import pytest
 from PIL import Image
+from tornado.web import Application
 
+from config import Config
+from handlers.access import Access
 from handlers.pages import Web
 from storage.model import FAILURES
-from tests.client import Api, Server, settings
+from tests.client import Api
+from tests.handlers.conftest import application
 
 ROOT = Path(__file__).parents[2]
 WEB = ROOT / "web"
@@ -21,6 +26,12 @@ MODULES = sorted(str(path.relative_to(WEB)) for path in WEB.rglob("*.js"))
 # The browser starts the service worker; pages of others import the client library by its first name.
 NOT_IMPORTED = {"sw.js", "frontend_example.js"}
 IMPORT = re.compile(r"^(?:import|export) (?:[^'\n]* from )?'(\.{1,2}/[^']+)'", re.MULTILINE)
+
+
+@pytest.fixture
+def app() -> Application:
+    access = Access(public_url="", trusted_proxies=())
+    return application(Config(), access, web=Web(WEB), files=SimpleNamespace(origins=("https://pictures.example",)))
 
 
 class Elements(HTMLParser):
@@ -73,117 +84,115 @@ def words(language: str) -> dict[str, str]:
 
 
 @pytest.mark.gen_test
-async def test_the_page_and_all_it_names_come_from_here(data: Path, mongodb_uri: str) -> None:
+async def test_the_page_and_all_it_names_come_from_here(api: Api) -> None:
     """A strict policy, nothing inline, and each file under an address that is good for ever."""
-    async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
-        page = await api.call("GET", "/")
-        assert (page.code, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
-        assert page.headers["Cache-Control"] == "no-cache"
-        policy = dict(each.strip().partition(" ")[::2] for each in page.headers["Content-Security-Policy"].split(";"))
-        assert policy["default-src"] == "'none'"
-        assert policy["script-src"] == policy["style-src"] == "'self'"
-        assert policy["frame-ancestors"] == policy["base-uri"] == "'none'"
-        assert policy["require-trusted-types-for"] == "'script'"
-        assert "unsafe" not in page.headers["Content-Security-Policy"]
-        assert page.headers["X-Content-Type-Options"] == "nosniff"
-        assert page.headers["Referrer-Policy"] == "no-referrer"
+    page = await api.call("GET", "/")
+    assert (page.code, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert page.headers["Cache-Control"] == "no-cache"
+    policy = dict(each.strip().partition(" ")[::2] for each in page.headers["Content-Security-Policy"].split(";"))
+    assert policy["default-src"] == "'none'"
+    assert policy["script-src"] == policy["style-src"] == "'self'"
+    assert policy["frame-ancestors"] == policy["base-uri"] == "'none'"
+    assert policy["require-trusted-types-for"] == "'script'"
+    assert "unsafe" not in page.headers["Content-Security-Policy"]
+    assert page.headers["X-Content-Type-Options"] == "nosniff"
+    assert page.headers["Referrer-Policy"] == "no-referrer"
 
-        elements = Elements(page.body.decode())
-        assert elements.inline == ""
-        assert [(tag, name) for tag, values in elements.tags for name in values if name.startswith("on")] == []
-        assert [tag for tag, values in elements.tags if "style" in values or tag == "base"] == []
+    elements = Elements(page.body.decode())
+    assert elements.inline == ""
+    assert [(tag, name) for tag, values in elements.tags for name in values if name.startswith("on")] == []
+    assert [tag for tag, values in elements.tags if "style" in values or tag == "base"] == []
 
-        worker = await api.call("GET", "/sw.js")
-        assert worker.headers["Content-Type"] == "text/javascript; charset=utf-8"
-        assert worker.headers["Cache-Control"] == "no-cache"
-        version = re.findall(r"VERSION = '(\w+)'", worker.body.decode())[0]
-        kept = ast.literal_eval(re.findall(r"FILES = (\[.*\])", worker.body.decode())[0])
+    worker = await api.call("GET", "/sw.js")
+    assert worker.headers["Content-Type"] == "text/javascript; charset=utf-8"
+    assert worker.headers["Cache-Control"] == "no-cache"
+    version = re.findall(r"VERSION = '(\w+)'", worker.body.decode())[0]
+    kept = ast.literal_eval(re.findall(r"FILES = (\[.*\])", worker.body.decode())[0])
 
-        manifest = await api.call("GET", "/manifest.webmanifest")
-        assert manifest.headers["Content-Type"] == "application/manifest+json"
-        icons = ast.literal_eval(manifest.body.decode())["icons"]
-        assert {each.get("purpose", "any") for each in icons} == {"any", "maskable"}
+    manifest = await api.call("GET", "/manifest.webmanifest")
+    assert manifest.headers["Content-Type"] == "application/manifest+json"
+    icons = ast.literal_eval(manifest.body.decode())["icons"]
+    assert {each.get("purpose", "any") for each in icons} == {"any", "maskable"}
 
-        named = {each for each in elements.addresses() if each != "/manifest.webmanifest"}
-        named |= {icon["src"] for icon in icons} | {f"/web/{version}/{name}" for name in kept}
-        named |= {f"/web/{version}/{name}" for name in imported("app.js")}
-        for address in named:
-            assert address.startswith(f"/web/{version}/"), address
-            file = await api.call("GET", address)
-            assert file.code == 200, address
-            assert file.headers["Cache-Control"] == "public, max-age=31536000, immutable"
-            assert file.headers["Content-Type"].partition(";")[0] in {
-                "text/javascript",
-                "text/css",
-                "text/plain",
-                "image/svg+xml",
-                "image/png",
-            }, address
-        assert f"/web/{version}/app.js" in named
+    named = {each for each in elements.addresses() if each != "/manifest.webmanifest"}
+    named |= {icon["src"] for icon in icons} | {f"/web/{version}/{name}" for name in kept}
+    named |= {f"/web/{version}/{name}" for name in imported("app.js")}
+    for address in named:
+        assert address.startswith(f"/web/{version}/"), address
+        file = await api.call("GET", address)
+        assert file.code == 200, address
+        assert file.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+        assert file.headers["Content-Type"].partition(";")[0] in {
+            "text/javascript",
+            "text/css",
+            "text/plain",
+            "image/svg+xml",
+            "image/png",
+        }, address
+    assert f"/web/{version}/app.js" in named
 
-        for icon in icons:
-            body = (await api.call("GET", icon["src"])).body
-            if icon["type"] == "image/png":
-                width, height = Image.open(io.BytesIO(body)).size
-                assert icon["sizes"] == f"{width}x{height}"
-            else:
-                assert (icon["type"], icon["sizes"], body[:4]) == ("image/svg+xml", "any", b"<svg")
+    for icon in icons:
+        body = (await api.call("GET", icon["src"])).body
+        if icon["type"] == "image/png":
+            width, height = Image.open(io.BytesIO(body)).size
+            assert icon["sizes"] == f"{width}x{height}"
+        else:
+            assert (icon["type"], icon["sizes"], body[:4]) == ("image/svg+xml", "any", b"<svg")
 
 
 @pytest.mark.gen_test
-async def test_files_are_asked_for_as_browsers_and_proxies_do(data: Path, mongodb_uri: str) -> None:
+async def test_files_are_asked_for_as_browsers_and_proxies_do(api: Api) -> None:
     """ETag and 304, gzip, HEAD, plain 404s, no way out of the folder, and modules to copy under a short address."""
-    async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
-        source = (WEB / "client" / "dreamlog.js").read_bytes()
-        short = await api.call("GET", "/web/client/dreamlog.js")
-        assert (short.code, short.body) == (200, source)
-        assert short.headers["Cache-Control"] == "no-cache"
-        again = {"If-None-Match": f'W/{short.headers["ETag"]}, "other"'}
-        unchanged = await api.call("GET", "/web/client/dreamlog.js", headers=again)
-        assert (unchanged.code, unchanged.body) == (304, b"")
-        assert unchanged.headers["ETag"] == short.headers["ETag"]
-        assert (await api.call("GET", "/web/words.js", headers=again)).code == 200
+    source = (WEB / "client" / "dreamlog.js").read_bytes()
+    short = await api.call("GET", "/web/client/dreamlog.js")
+    assert (short.code, short.body) == (200, source)
+    assert short.headers["Cache-Control"] == "no-cache"
+    again = {"If-None-Match": f'W/{short.headers["ETag"]}, "other"'}
+    unchanged = await api.call("GET", "/web/client/dreamlog.js", headers=again)
+    assert (unchanged.code, unchanged.body) == (304, b"")
+    assert unchanged.headers["ETag"] == short.headers["ETag"]
+    assert (await api.call("GET", "/web/words.js", headers=again)).code == 200
 
-        zipped = await api.call("GET", "/web/client/dreamlog.js", headers={"Accept-Encoding": "br, gzip"})
-        assert zipped.headers["Content-Encoding"] == "gzip"
-        assert zipped.headers["Vary"] == "Accept-Encoding"
-        assert gzip.decompress(zipped.body) == source
-        assert len(zipped.body) < len(source) / 2
-        icon = await api.call("GET", "/web/icon-192.png", headers={"Accept-Encoding": "gzip"})
-        assert "Content-Encoding" not in icon.headers
+    zipped = await api.call("GET", "/web/client/dreamlog.js", headers={"Accept-Encoding": "br, gzip"})
+    assert zipped.headers["Content-Encoding"] == "gzip"
+    assert zipped.headers["Vary"] == "Accept-Encoding"
+    assert gzip.decompress(zipped.body) == source
+    assert len(zipped.body) < len(source) / 2
+    icon = await api.call("GET", "/web/icon-192.png", headers={"Accept-Encoding": "gzip"})
+    assert "Content-Encoding" not in icon.headers
 
-        head = await api.call("HEAD", "/web/client/dreamlog.js")
-        assert (head.code, head.body, head.headers["Content-Length"]) == (200, b"", str(len(source)))
+    head = await api.call("HEAD", "/web/client/dreamlog.js")
+    assert (head.code, head.body, head.headers["Content-Length"]) == (200, b"", str(len(source)))
 
-        # The name that the first API gave the client library.
-        first_name = await api.call("GET", "/web/frontend_example.js")
-        assert (first_name.code, first_name.headers["Content-Type"]) == (200, "text/javascript; charset=utf-8")
-        assert b"'./client/dreamlog.js'" in first_name.body
+    # The name that the first API gave the client library.
+    first_name = await api.call("GET", "/web/frontend_example.js")
+    assert (first_name.code, first_name.headers["Content-Type"]) == (200, "text/javascript; charset=utf-8")
+    assert b"'./client/dreamlog.js'" in first_name.body
 
-        for path in [
-            "/web/nothing.js",
-            "/web/",
-            "/web/../server.py",
-            "/web/..%2fserver.py",
-            "/web/%2e%2e/config.yaml",
-            "/web/0123456789abcdef/app.js",
-            "/web//etc/passwd",
-            "/web/views",
-            "/web/.gitignore",
-            "/web/app.js/",
-            "/web/app.js%00",
-            "/index.html",
-            "/sw.js/",
-            "/app.js",
-        ]:
-            answer = await api.call("GET", path)
-            assert answer.code == 404, path
-            assert b"There is nothing at this URL." in answer.body
-            assert "html" not in answer.headers["Content-Type"]
-        for path in ["/", "/web/app.js"]:
-            wrong = await api.call("POST", path, b"")
-            assert (wrong.code, wrong.body) == (405, b"Methods that are allowed here: GET, HEAD.\n")
-            assert wrong.headers["Allow"] == "GET, HEAD"
+    for path in [
+        "/web/nothing.js",
+        "/web/",
+        "/web/../server.py",
+        "/web/..%2fserver.py",
+        "/web/%2e%2e/config.yaml",
+        "/web/0123456789abcdef/app.js",
+        "/web//etc/passwd",
+        "/web/views",
+        "/web/.gitignore",
+        "/web/app.js/",
+        "/web/app.js%00",
+        "/index.html",
+        "/sw.js/",
+        "/app.js",
+    ]:
+        answer = await api.call("GET", path)
+        assert answer.code == 404, path
+        assert b"There is nothing at this URL." in answer.body
+        assert "html" not in answer.headers["Content-Type"]
+    for path in ["/", "/web/app.js"]:
+        wrong = await api.call("POST", path, b"")
+        assert (wrong.code, wrong.body) == (405, b"Methods that are allowed here: GET, HEAD.\n")
+        assert wrong.headers["Allow"] == "GET, HEAD"
 
 
 def test_the_version_follows_every_file(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import socket
 import struct
 import time
@@ -619,6 +620,27 @@ async def test_client_that_never_reads_is_cut_off(slow_timeout: float, lasts: fl
         await until(lambda: world.ended, "Tornado has let go of it")
         assert 0 < world.most_waiting <= MAX_QUEUED
         assert world.nobody_is_left()
+
+
+@pytest.mark.gen_test
+async def test_a_client_that_reads_late_gets_every_answer() -> None:
+    """In order, as long as it goes on reading within `slow_timeout`."""
+    expected = [b"%04d" % number for number in range(40)]
+    async with World(slow_timeout=seconds(30), send_buffer=4096) as world, RawClient(world) as client:
+
+        async def ping() -> None:
+            for number in expected:
+                await client.send(0x1, b'{"type": "ping", "timestamp": 1' + number + b"5" * 4000 + b"}")
+
+        pinging = asyncio.create_task(ping())
+        await until(lambda: world.most_waiting, "answers wait in the mailbox")
+        found, answered = bytearray(), list[bytes]()
+        while len(answered) < len(expected):
+            assert closing_code(found) is None
+            found += await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client.socket, 1 << 16), WITHIN)
+            answered = re.findall(rb"1(\d{4})5{4000}", found)
+        await pinging
+        assert answered == expected
 
 
 @pytest.mark.gen_test

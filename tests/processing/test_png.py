@@ -1,9 +1,10 @@
 """PNG is inflated by another library than Pillow's, and nobody can tell."""
 
 import io
+import zlib
 
 import pytest
-from PIL import Image, ImageSequence
+from PIL import Image, ImageFile, ImageSequence
 
 from processing.png import MAX_BLOCK, Png
 from tests import photos
@@ -64,6 +65,35 @@ def test_what_is_broken_is_an_oserror(at: float) -> None:
     for broken in content[:place], content[:place] + bytes(64) + content[place + 64 :]:
         with pytest.raises(OSError):
             Png(io.BytesIO(broken)).load()
+
+
+def with_rows(rows: int, content: bytes) -> bytes:
+    """The same file, but its header promises this many rows."""
+    header = content[12:20] + rows.to_bytes(4, "big") + content[24:29]
+    return content[:12] + header + zlib.crc32(header).to_bytes(4, "big") + content[33:]
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_stream_that_ends_before_the_picture_is_broken(cut: bool) -> None:
+    """Whether the stream itself is whole, or ends within a block although the file is well-formed."""
+    content = photos.saved(noise("L", (64, 64)), "PNG")
+    if cut:
+        start, end = content.index(b"IDAT"), content.index(b"IEND") - 4
+        data = content[start : end - 4 - 2000]
+        content = content[: start - 4] + (len(data) - 4).to_bytes(4, "big") + data
+        content += zlib.crc32(data).to_bytes(4, "big") + b"\0\0\0\0IEND\xaeB`\x82"
+    with pytest.raises(OSError, match="truncated"):
+        Png(io.BytesIO(content if cut else with_rows(90, content))).load()
+
+
+def test_the_rows_before_a_break_are_pillows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The renderer shows a damaged picture as far as it goes, for which zlib must give every row."""
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    content = photos.saved(noise("RGB", (401, 305)), "PNG")
+    content = content[: len(content) // 2]
+    seen, wanted = Png(io.BytesIO(content)), Image.open(io.BytesIO(content))
+    assert seen.tobytes() == wanted.tobytes()
+    assert any(seen.tobytes()[: 3 * 401 * 100])
 
 
 def test_a_stream_that_unpacks_to_far_more_than_the_picture_is_not_unpacked() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from processing import workers as module
 from processing.render import Rejected, Rendered, RenderRequest
 from processing.workers import WorkerDied, Workers
 from storage.data_folder import CannotStart
@@ -74,6 +75,34 @@ async def test_a_late_or_cancelled_image_frees_its_slot(tmp_path: Path) -> None:
         cancelled.cancel()
         await asyncio.gather(cancelled, return_exceptions=True)
         assert isinstance(await workers.render(request(tmp_path, "next", photos.small_jpeg(1))), Rendered)
+
+
+@pytest.mark.gen_test
+async def test_a_process_that_does_not_answer_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stopped process cannot even end itself when its time is over."""
+    monkeypatch.setattr(module, "GRACE", 0.2)
+    async with Workers(1, MEMORY) as workers:
+        os.kill(workers.pids[0], signal.SIGSTOP)
+        with pytest.raises(WorkerDied, match="no answer within 0") as death:
+            await workers.render(request(tmp_path, "stopped", photos.small_jpeg(1), time_limit=0.1))
+        assert death.value.code == "timed_out"
+        monkeypatch.undo()
+        assert isinstance(await workers.render(request(tmp_path, "next", photos.small_jpeg(1))), Rendered)
+        assert workers.replaced == {"timed_out": 1}
+
+
+@pytest.mark.gen_test
+async def test_a_process_is_replaced_after_many_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a decoder leaks ends with its process."""
+    monkeypatch.setattr(module, "RECYCLE", 2)
+    async with Workers(1, MEMORY) as workers:
+        before = workers.pids
+        for number in range(2):
+            assert workers.pids == before
+            await workers.render(request(tmp_path, str(number), photos.small_jpeg(number)))
+        await until(lambda: workers.pids and workers.pids != before, "another process stands in")
+        assert isinstance(await workers.render(request(tmp_path, "next", photos.small_jpeg(3))), Rendered)
+        assert workers.replaced == {"recycled": 1}
 
 
 @pytest.mark.gen_test
