@@ -62,7 +62,7 @@ class DreamsHandler(UploadHandler):
         else:
             async with self.uploaded() as upload:
                 raw = forms.from_multipart(upload.fields)
-                draft = drafted(forms.fields(raw, beside=frozenset({"positions"})), images=len(upload.parts))
+                draft = drafted(forms.fields(raw, also_allowed=frozenset({"positions"})), images=len(upload.parts))
                 positions = forms.positions(
                     raw.get("positions", []), images=len(upload.parts), length=len(draft.content)
                 )
@@ -91,7 +91,7 @@ class DreamHandler(ListeningHandler):
 
     async def patch(self, dream_id: str) -> None:
         raw = self.read_json(dict)
-        changes = forms.fields(raw, beside=frozenset({"images"}))
+        changes = forms.fields(raw, also_allowed=frozenset({"images"}))
         positions: dict[int, int] = {}
         if "images" in raw:
             dream = await self.dreams.get(self.caller.user, dream_id)

@@ -55,17 +55,17 @@ def from_multipart(fields: Mapping[str, list[str]]) -> dict[str, Any]:
     return raw
 
 
-def fields(raw: Any, *, beside: frozenset[str] = frozenset()) -> dict[str, Any]:
-    """The fields of a dream in `raw`, checked; `beside` names keys that are somebody else's to check."""
+def fields(raw: Any, *, also_allowed: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """The fields of a dream in `raw`, checked; the caller checks the keys in `also_allowed`."""
     if not isinstance(raw, dict):
         raise Invalid([FieldError("body", "must_be_object")])
     values: dict[str, Any] = {}
     errors: Errors = []
     for name, value in raw.items():
-        if name in beside:
+        if name in also_allowed:
             continue
         if name not in _CHECKS:
-            errors.append(FieldError(str(name), "unknown_field", allowed=[*_CHECKS, *sorted(beside)]))
+            errors.append(FieldError(str(name), "unknown_field", allowed=[*_CHECKS, *sorted(also_allowed)]))
             continue
         try:
             values[name] = _CHECKS[name](value)

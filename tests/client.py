@@ -67,7 +67,7 @@ class Server:
         self.data = data
         self.settings = settings
         self.port = 0  # any that is free; set it for a restart at the same address
-        self.lines: list[str] = []  # what it said on its terminal
+        self.lines: list[str] = []  # what it printed
         self.url = ""
 
     async def __aenter__(self) -> Self:
@@ -82,23 +82,23 @@ class Server:
     async def start(self) -> None:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("DREAMLOG_")}
         settings = SLOW | (self.oss.settings() if self.oss is not None else {}) | self.settings
-        said = {f"DREAMLOG_{name.upper()}": str(value) for name, value in settings.items()}
+        variables = {f"DREAMLOG_{name.upper()}": str(value) for name, value in settings.items()}
         self.lines = []
         self.process = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-W", "error::ResourceWarning", str(ROOT / "server.py"), "run"),
             *("--port", str(self.port), "--data", str(self.data)),
-            env=clean | said,
+            env=clean | variables,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
         self._reader = asyncio.create_task(self._read())
-        await until(lambda: self.url_said() or self.process.returncode is not None, "the server says it is ready")
-        assert self.url_said(), "the server ended:\n" + self.output
-        self.url = self.url_said()
+        await until(lambda: self.printed_url() or self.process.returncode is not None, "the server says it is ready")
+        assert self.printed_url(), "the server ended:\n" + self.output
+        self.url = self.printed_url()
 
-    def url_said(self) -> str:
+    def printed_url(self) -> str:
         ready = [line for line in self.lines if line.startswith("Dreamlog is ready at ")]
         return ready[0].split()[4].rstrip(",") if ready else ""
 
@@ -114,7 +114,7 @@ class Server:
         os.kill(self.pid, number)
 
     async def ended(self) -> int:
-        """Its exit code, once it has ended and all that it said has been read."""
+        """Its exit code, once it has ended and its whole output has been read."""
         async with asyncio.timeout(WITHIN):
             code = await self.process.wait()
             await self._reader

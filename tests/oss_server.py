@@ -179,7 +179,7 @@ class OssServer:
                 return self._put(request, body)
             case "POST" if "uploads" in query:
                 upload_id = secrets.token_hex(16).upper()
-                # As in OSS, what is said here of who may read is not heard.
+                # As in OSS, the ACL of this request has no effect.
                 headers = {name: value for name, value in request.headers.items() if name != ACL}
                 self.uploads[upload_id] = Upload(request.name, headers, self.now)
                 return _xml("InitiateMultipartUploadResult", f"<UploadId>{upload_id}</UploadId>")

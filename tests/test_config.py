@@ -48,7 +48,7 @@ def test_the_file_names_every_setting_with_its_default() -> None:
 
 
 def test_an_empty_file_means_the_defaults(file: Path) -> None:
-    """What is not written has its default; the data lie beside the file."""
+    """A setting that is left out has its default; the data folder is next to the file."""
     assert flat(config.load(file, {})) == config.defaults() | {"data": file.parent / "data"}
 
 

@@ -14,7 +14,7 @@ from tests.pace import seconds
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each function does nothing")
 
 
-def said(script: str) -> str:
+def output_of(script: str) -> str:
     """What a fresh process prints, because no test's own process is to change."""
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
 
@@ -22,7 +22,7 @@ def said(script: str) -> str:
 @on_linux
 def test_privileges_cannot_be_gained_any_more() -> None:
     """The kernel confirms it for the process."""
-    status = said("import linux; linux.no_new_privileges(); print(open('/proc/self/status').read())")
+    status = output_of("import linux; linux.no_new_privileges(); print(open('/proc/self/status').read())")
     assert "NoNewPrivs:\t1" in status
 
 
@@ -76,14 +76,16 @@ def held(size):
 @pytest.mark.skipif(linux._mallopt is None, reason="not glibc")
 def test_freed_memory_is_kept_or_returned() -> None:
     """As each of the three functions says, seen in the process's resident memory."""
-    kept = said(MEMORY + "linux.keep_freed_memory(); print(held(20 << 20)); linux.trim_memory(); print(resident())")
+    kept = output_of(
+        MEMORY + "linux.keep_freed_memory(); print(held(20 << 20)); linux.trim_memory(); print(resident())"
+    )
     held, resident = map(float, kept.split())
     assert held > 0.9
-    assert resident < float(said(MEMORY + "print(resident())")) + (10 << 20)
+    assert resident < float(output_of(MEMORY + "print(resident())")) + (10 << 20)
     script = "linux.return_large_buffers(); print(max(held(20 << 20), held(19 << 20)))"
-    assert float(said(MEMORY + script)) < 0.1
+    assert float(output_of(MEMORY + script)) < 0.1
     # Without it, the second piece stays: glibc has learned from the first.
-    assert float(said(MEMORY + "print(max(held(20 << 20), held(19 << 20)))")) > 0.9
+    assert float(output_of(MEMORY + "print(max(held(20 << 20), held(19 << 20)))")) > 0.9
 
 
 def test_elsewhere_each_function_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

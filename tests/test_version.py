@@ -1,4 +1,4 @@
-"""The version is said in one place, and everything else that names it agrees."""
+"""The version stands in one place, and everything else that names it agrees."""
 
 import configparser
 import re
@@ -13,8 +13,10 @@ ROOT = Path(__file__).parents[1]
 
 def test_the_command_line_says_the_version() -> None:
     """`server.py --version` is one line that a report of a bug can quote."""
-    said = subprocess.run([sys.executable, ROOT / "server.py", "--version"], capture_output=True, text=True, check=True)
-    assert said.stdout == f"Dreamlog {VERSION}\n"
+    printed = subprocess.run(
+        [sys.executable, ROOT / "server.py", "--version"], capture_output=True, text=True, check=True
+    )
+    assert printed.stdout == f"Dreamlog {VERSION}\n"
 
 
 def test_setup_cfg_takes_the_version_from_the_code() -> None:

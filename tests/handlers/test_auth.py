@@ -51,7 +51,7 @@ class Server:
     passwords: Passwords
     tokens: Tokens
     clock: Clock = field(default_factory=Clock)
-    ended: list[tuple[str, str | None]] = field(default_factory=list)  # what signed_out was told
+    ended: list[tuple[str, str | None]] = field(default_factory=list)  # the calls of signed_out
 
     def app(self, *, registration_open: bool = True) -> Application:
         access = Access(public_url="", trusted_proxies=("127.0.0.0/8", "::1"))
@@ -205,7 +205,7 @@ async def test_longest_name_and_password_are_accepted(client: Client) -> None:
 @pytest.mark.gen_test
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", rb'{"username": "\ud800", "password": "12345678"}'])
 async def test_what_is_not_json_is_refused(client: Client, body: bytes) -> None:
-    """A body that is not JSON is told so."""
+    """A body that is not JSON gets 400, with the reason."""
     problem(await client.post("/api/auth/register", body), 400)
 
 
@@ -478,7 +478,7 @@ async def test_logging_out_ends_the_session(client: Client, server: Server) -> N
 
 @pytest.mark.gen_test
 async def test_revocations_survive_a_restart(client: Client, server: Server) -> None:
-    """A new process, told of the recently revoked sessions, refuses their access tokens too."""
+    """A new process that has read the recently revoked sessions refuses their access tokens too."""
     body = await client.register()
     await client.post("/api/auth/logout", token=body["access"])
     now = time.time()

@@ -1,4 +1,4 @@
-"""Which web pages may talk to the server, and what their browsers are told."""
+"""Which web pages may call the server, and the headers that their browsers get."""
 
 import pytest
 

@@ -203,14 +203,14 @@ def test_unknown_fields_are_named_with_those_that_exist() -> None:
         ("titel", f"unknown field; allowed are {known}"),
         ("", f"unknown field; allowed are {known}"),
     ]
-    beside = frozenset({"positions", "images"})
+    also_allowed = frozenset({"positions", "images"})
     expected = [("titel", f"unknown field; allowed are {known}, images, positions")]
-    assert refused(forms.fields, {"titel": "x", "images": 5}, beside=beside) == expected
+    assert refused(forms.fields, {"titel": "x", "images": 5}, also_allowed=also_allowed) == expected
 
 
 def test_fields_that_are_somebody_elses_are_left_to_them() -> None:
     """They are neither checked nor passed on."""
-    assert forms.fields({"title": "t", "images": object()}, beside=frozenset({"images"})) == {"title": "t"}
+    assert forms.fields({"title": "t", "images": object()}, also_allowed=frozenset({"images"})) == {"title": "t"}
 
 
 def test_all_mistakes_are_named_at_once() -> None:

@@ -29,13 +29,13 @@ class Handler(WebSocketHandler):
 
     def open(self) -> None:
         Handler.last = self
-        self.heard: list[str | bytes] = []
+        self.received: list[str | bytes] = []
         self.closed = False
         assert isinstance(self.ws_connection, Frames)
         self.frames = self.ws_connection
 
     def on_message(self, message: str | bytes) -> None:
-        self.heard.append(message)
+        self.received.append(message)
 
     def on_close(self) -> None:
         self.closed = True
@@ -109,8 +109,8 @@ async def test_messages_are_read_however_they_are_cut(piece: int) -> None:
             await writer.drain()
             if piece < 10:
                 await asyncio.sleep(0)
-        await until(lambda: len(handler.heard) == 5, "all messages are heard")
-        assert handler.heard == ["one", "", long, "abc", b"\x00\xff"]
+        await until(lambda: len(handler.received) == 5, "all messages have arrived")
+        assert handler.received == ["one", "", long, "abc", b"\x00\xff"]
         assert await reader.readexactly(7) == b"\x8a\x05hello"
 
 
@@ -120,7 +120,7 @@ async def test_a_message_that_is_too_long_closes() -> None:
     async with connected() as (handler, reader, writer):
         writer.write(frame(b"x" * 300_001))
         assert (await reader.readexactly(4))[2:] == struct.pack("!H", 1009)
-        assert handler.heard == []
+        assert handler.received == []
 
 
 @pytest.mark.gen_test
@@ -192,8 +192,8 @@ async def test_tornado_reads_through_the_buffer(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(stream, "read_bytes", counted)
         for _ in range(2):
             writer.write(b"".join(frame(b"%d" % number) for number in range(100)))
-            await until(lambda: handler.heard[99:] and handler.heard[-1] == "99", "all messages are heard")
-            handler.heard.clear()
+            await until(lambda: handler.received[99:] and handler.received[-1] == "99", "all messages have arrived")
+            handler.received.clear()
         assert stream.read_chunk_size == CHUNK
         assert set(sizes) == {(CHUNK, True)}
         assert len(sizes) <= 4, "one read for each packet, and one for the next"

@@ -83,7 +83,7 @@ def test_values_stand_in_their_places() -> None:
 
 
 def test_a_sentence_that_does_not_exist_is_refused() -> None:
-    """When it is named, not when it is said."""
+    """When the code names it, not when a client gets it."""
     with pytest.raises(KeyError):
         Sentence("no_such_sentence")
 

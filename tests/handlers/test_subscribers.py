@@ -534,8 +534,8 @@ def test_each_listener_reads_failures_in_its_language(world: World) -> None:
         everything(mailbox)
     world.hosts.clear()
     world.subscribers.publish(failed, failed.images[0])
-    said = [taken(mailbox)["image"]["error"]["message"] for mailbox in mailboxes]
-    assert said == ["The image is damaged and cannot be read.", "图片已损坏，无法读取。", said[0]]
+    sentences = [taken(mailbox)["image"]["error"]["message"] for mailbox in mailboxes]
+    assert sentences == ["The image is damaged and cannot be read.", "图片已损坏，无法读取。", sentences[0]]
     assert len(world.hosts) == 2
 
 

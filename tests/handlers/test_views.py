@@ -206,7 +206,7 @@ def test_image_update_while_processing() -> None:
 
 
 def test_image_update_when_completed() -> None:
-    """The completed images by position, with exactly id, url and position; the failed ones beside them."""
+    """The completed images by position, with exactly id, url and position; the failed ones in a list of their own."""
     images = [image(2, State.COMPLETED), image(1, State.FAILED), image(3, State.COMPLETED)]
     sentence, retryable = FAILURES["corrupt"]
     assert encoded(views.image_update(dream(*images), url_for, NOW)) == {
@@ -226,7 +226,7 @@ def test_image_update_when_completed() -> None:
 
 
 def test_image_update_when_failed() -> None:
-    """No images, as the origin says; why, beside them."""
+    """The origin API has no images then; another field gives the reason."""
     found = encoded(views.image_update(dream(image(1, State.FAILED)), url_for, NOW))
     assert (found["status"], found["images"]) == ("failed", [])
     assert [each["id"] for each in found["failed_images"]] == [1]
@@ -279,7 +279,7 @@ def test_news_of_one_of_several_is_its_progress(state: State) -> None:
 
 @pytest.mark.parametrize(("state", "status"), [(State.COMPLETED, "completed"), (State.FAILED, "failed")])
 def test_news_of_the_last_one_is_its_progress_and_then_the_end(state: State, status: str) -> None:
-    """In this order: who hears the end has heard of every image."""
+    """In this order, so that a client has a message for every image before the last one."""
     changed = image(1, state)
     assert updates(dream(changed), changed) == [(1, "image_progress", None), (0, "image_update", status)]
 

@@ -466,9 +466,9 @@ async def test_two_hundred_listeners_get_the_same_bytes() -> None:
         for client in clients:
             await client.read_state()
         world.subscribers.publish(dream(2, image(1)), image(1))
-        heard = {tuple([str(await client.socket.read_message()) for _ in range(2)]) for client in clients}
-        assert len(heard) == 1
-        progress, update = map(json.loads, heard.pop())
+        received = {tuple([str(await client.socket.read_message()) for _ in range(2)]) for client in clients}
+        assert len(received) == 1
+        progress, update = map(json.loads, received.pop())
         assert (progress["type"], progress["done"], progress["total"]) == ("image_progress", 1, 1)
         assert (update["type"], update["status"]) == ("image_update", "completed")
 

@@ -82,7 +82,7 @@ async def test_many_dreams_on_one_connection(data: Path, mongodb_uri: str) -> No
             await ada.json("DELETE", f"/api/dreams/{mine[0]}", status=204)
             await socket.message("dream_deleted", dream_id=mine[0])
             assert all(each.get("dream_id") != mine[1] for each in socket.messages[count:])
-            await ada.json("PATCH", f"/api/dreams/{mine[2]}", {"title": "heard"})
+            await ada.json("PATCH", f"/api/dreams/{mine[2]}", {"title": "changed"})
             await socket.message("image_update", dream_id=mine[2], revision=2)
 
 
@@ -165,5 +165,5 @@ async def hear_of_every_picture(api: Api, seed: int) -> None:
         await asyncio.gather(*(api.add(dream["id"], *mine) for dream, mine in zip(dreams, pictures, strict=True)))
         for socket in sockets:
             await until(lambda s=socket: len(s.messages[-1].get("images", ())) == 20, "the dream has ended")  # type: ignore[misc]
-        heard = [[each["image"]["id"] for each in s.messages if each["type"] == "image_progress"] for s in sockets]
-        assert [sorted(ids) for ids in heard] == [list(range(1, 21))] * 8
+        received = [[each["image"]["id"] for each in s.messages if each["type"] == "image_progress"] for s in sockets]
+        assert [sorted(ids) for ids in received] == [list(range(1, 21))] * 8

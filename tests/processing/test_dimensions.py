@@ -28,7 +28,7 @@ KINDS: list[tuple[str, dict[str, Any]]] = [
 SIDEWAYS = b'<rdf:Description tiff:Orientation="6"/>'  # as XMP says it
 
 
-def told(content: bytes) -> dimensions.Size | None:
+def upright_size(content: bytes) -> dimensions.Size | None:
     kind = formats.sniff(content[: formats.HEAD_BYTES])
     assert kind is not None
     return dimensions.size(io.BytesIO(content), kind)
@@ -41,7 +41,7 @@ def test_the_size_is_the_upright_pictures(kind: str, options: dict[str, Any], or
     upright = photos.scene(48, 30)
     turn = photos.STORED[orientation]
     stored = upright if turn is None else upright.transpose(turn)
-    assert told(photos.saved(stored, kind, exif=photos.exif(orientation), **options)) == (48, 30)
+    assert upright_size(photos.saved(stored, kind, exif=photos.exif(orientation), **options)) == (48, 30)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_the_size_is_the_upright_pictures(kind: str, options: dict[str, Any], or
 )
 def test_each_format_tells_its_size(make: Callable[[], bytes], size: dimensions.Size) -> None:
     """Moving pictures by their canvas; one that will be refused as well."""
-    assert told(make()) == size
+    assert upright_size(make()) == size
 
 
 def heic_sideways() -> bytes:
@@ -73,7 +73,7 @@ def heic_sideways() -> bytes:
 def test_a_heic_is_turned_by_its_own_property_and_not_by_exif() -> None:
     """Phones write both; decoders turn by `irot`, so Exif must not turn once more."""
     content = heic_sideways()
-    assert told(content) == pillow_heif.open_heif(io.BytesIO(content)).size == (48, 64)
+    assert upright_size(content) == pillow_heif.open_heif(io.BytesIO(content)).size == (48, 64)
 
 
 @pytest.mark.parametrize(
@@ -90,14 +90,14 @@ def test_a_heic_is_cut_and_turned_as_decoders_do(written: bytes, instead: bytes,
     content = heic_sideways()
     assert content.count(written) == 1
     content = content.replace(written, instead)
-    assert told(content) == pillow_heif.open_heif(io.BytesIO(content)).size == size
+    assert upright_size(content) == pillow_heif.open_heif(io.BytesIO(content)).size == size
 
 
 def test_a_heic_that_is_cut_to_nothing_has_no_size() -> None:
     """Its part is a fraction, and may divide by zero."""
     content = heic_sideways()
     whole = b"clap" + struct.pack(">4I", 64, 1, 48, 1)
-    assert told(content.replace(whole, b"clap" + struct.pack(">4I", 64, 0, 48, 1))) is None
+    assert upright_size(content.replace(whole, b"clap" + struct.pack(">4I", 64, 0, 48, 1))) is None
 
 
 def test_an_avif_is_not_cut() -> None:
@@ -111,7 +111,7 @@ def test_an_avif_is_not_cut() -> None:
     part = struct.pack(">I4s8I", 40, b"clap", 40, 1, 30, 1, 0, 1, 0, 1)
     other = struct.pack(">I4s", length - len(part), b"free").ljust(length - len(part), b"\0")
     content = content[:place] + part + other + content[place + length :]
-    assert told(content) == Image.open(io.BytesIO(content)).size == (64, 48)
+    assert upright_size(content) == Image.open(io.BytesIO(content)).size == (64, 48)
 
 
 def segment(kind: int, content: bytes) -> bytes:
@@ -144,15 +144,15 @@ def test_a_jpeg_is_turned_as_decoders_do(segments: list[bytes], size: dimensions
     content = plain[:2] + b"".join(segments) + plain[2:]
     with Image.open(io.BytesIO(content)) as image:
         turned = image.getexif().get(dimensions.ORIENTATION) in dimensions.LYING
-        assert told(content) == (image.size[::-1] if turned else image.size) == size
+        assert upright_size(content) == (image.size[::-1] if turned else image.size) == size
 
 
 def test_a_webp_or_png_may_be_turned_by_its_xmp() -> None:
     """Where there is no Exif, as in a JPEG."""
     text = PngImagePlugin.PngInfo()
     text.add_itxt("XML:com.adobe.xmp", SIDEWAYS.decode())
-    assert told(photos.saved(photos.scene(48, 30), "PNG", pnginfo=text)) == (30, 48)
-    assert told(photos.saved(photos.scene(48, 30), "WEBP", xmp=SIDEWAYS)) == (30, 48)
+    assert upright_size(photos.saved(photos.scene(48, 30), "PNG", pnginfo=text)) == (30, 48)
+    assert upright_size(photos.saved(photos.scene(48, 30), "WEBP", xmp=SIDEWAYS)) == (30, 48)
 
 
 def test_a_png_may_say_behind_the_picture_that_it_is_turned() -> None:
@@ -161,8 +161,8 @@ def test_a_png_may_say_behind_the_picture_that_it_is_turned() -> None:
     exif = photos.exif(6).tobytes().removeprefix(b"Exif\0\0")
     chunk = struct.pack(">I4s", len(exif), b"eXIf") + exif + struct.pack(">I", zlib.crc32(b"eXIf" + exif))
     end = plain.index(b"IEND") - 4
-    assert told(plain[:end] + chunk + plain[end:]) == (30, 48)
-    assert told(plain[:end]) == (48, 30), "one that was cut is shown as far as it goes"
+    assert upright_size(plain[:end] + chunk + plain[end:]) == (30, 48)
+    assert upright_size(plain[:end]) == (48, 30), "one that was cut is shown as far as it goes"
 
 
 @pytest.mark.parametrize("screen", [(0, 0), (10, 10), (480, 10), (480, 320), (600, 400)])
@@ -170,7 +170,7 @@ def test_a_gif_is_as_large_as_its_screen_and_its_first_picture(screen: dimension
     """Some programs write a screen of nothing."""
     content = bytearray(photos.animated_gif())
     content[6:10] = struct.pack("<HH", *screen)
-    assert told(bytes(content)) == Image.open(io.BytesIO(content)).size
+    assert upright_size(bytes(content)) == Image.open(io.BytesIO(content)).size
 
 
 @pytest.mark.parametrize("side", [0, 1 << 31, (1 << 32) - 1])
@@ -178,7 +178,7 @@ def test_a_size_that_no_picture_can_have_is_none(side: int) -> None:
     """Zero, or more than a PNG may say."""
     content = bytearray(photos.bomb_png())
     content[16:20] = struct.pack(">I", side)
-    assert told(bytes(content)) is None
+    assert upright_size(bytes(content)) is None
 
 
 def test_a_preview_inside_a_photo_is_not_taken_for_it() -> None:
@@ -186,14 +186,14 @@ def test_a_preview_inside_a_photo_is_not_taken_for_it() -> None:
     small, large = photos.saved(photos.scene(16, 12), "JPEG"), photos.saved(photos.scene(64, 48), "JPEG")
     block = b"Exif\0\0" + photos.exif(1).tobytes().removeprefix(b"Exif\0\0") + small
     with_preview = large[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + large[2:]
-    assert told(with_preview) == (64, 48)
+    assert upright_size(with_preview) == (64, 48)
 
 
 def test_rows_from_the_top_down_have_a_size_too() -> None:
     """A BMP says so by a negative height."""
     whole = bytearray(photos.bmp())
     whole[22:26] = struct.pack("<i", -200)
-    assert told(bytes(whole)) == (300, 200)
+    assert upright_size(bytes(whole)) == (300, 200)
 
 
 class Counted(io.BytesIO):

@@ -21,7 +21,7 @@ MADE: dict[str, Callable[[], bytes]] = {
 
 @pytest.mark.parametrize(("kind", "make"), MADE.items())
 def test_every_accepted_format_is_known_by_its_head(kind: str, make: Callable[[], bytes]) -> None:
-    """Real files of each format are told apart, and have a media type and an extension."""
+    """The first bytes of real files tell the formats apart; each format has a media type and an extension."""
     assert formats.sniff(make()[: formats.HEAD_BYTES]) == kind
     assert formats.MEDIA_TYPES[kind].startswith("image/")
     assert formats.EXTENSIONS[kind].isalnum()

@@ -117,7 +117,7 @@ async def test_workers_that_cannot_start_say_so() -> None:
 async def test_a_process_that_dies_as_soon_as_it_is_ready_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its slot once was lost for ever, because the error that said so was not the one that was looked for."""
+    """The slot was lost once, because the restart did not expect the error of this case."""
     async with Workers(1, MEMORY) as workers:
 
         def none_once() -> list[BaseProcess]:

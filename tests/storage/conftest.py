@@ -182,7 +182,7 @@ class SmallDisk:
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
         self.folder = folder
-        self.too_large = folder.with_suffix(".source")  # beside it, a file that does not fit
+        self.too_large = folder.with_suffix(".source")  # next to it, a file that does not fit
         with self.too_large.open("wb") as file:
             os.truncate(file.fileno(), self.SIZE + 1)
         mount = ["mount", "-t", "tmpfs", "-o", f"size={self.SIZE}", "tmpfs", str(folder)]

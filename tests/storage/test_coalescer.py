@@ -25,7 +25,7 @@ class Source:
 
 async def asking(source: Source, *keys: str) -> list[asyncio.Task[int | None]]:
     tasks = [asyncio.create_task(source.coalescer.get(key)) for key in keys]
-    for _ in range(3):  # turns of the loop: the tasks ask, one of them begins to read, the reading waits
+    for _ in range(3):  # iterations of the loop: the tasks ask, one of them begins to read, the reading waits
         await asyncio.sleep(0)
     return tasks
 

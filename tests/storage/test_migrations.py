@@ -76,7 +76,7 @@ async def test_the_first_edition_is_migrated_after_a_copy(database: Database, tm
 
 @pytest.mark.gen_test
 async def test_a_dream_without_a_mark_is_marked_whatever_came_before(database: Database) -> None:
-    """A server of the first edition may have written beside the migration, and more than one batch."""
+    """A server of the first edition may write during the migration, which takes more than one batch."""
     await database["dreams"].insert_many([{"owner": ObjectId(), "n": n} for n in range(2500)])
     await database["dreams"].insert_one({"owner": ObjectId(), "last": "kept"})
     await migrate(database, None)

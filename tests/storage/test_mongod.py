@@ -318,7 +318,7 @@ def test_a_start_that_is_cancelled_leaves_no_process(folder: Path) -> None:
 
 
 def test_the_data_folder_can_be_moved(folder: Path, tmp_path: Path) -> None:
-    """The replica set knew its member by the old socket's path; it is told the new one."""
+    """The replica set knows its member by the old socket's path, which a start replaces."""
     elsewhere = tmp_path / "elsewhere"
 
     async def main() -> None:
@@ -450,12 +450,12 @@ def test_damaged_data_are_told_in_words(folder: Path) -> None:
 
 def test_a_binary_that_cannot_run_is_told_in_words(folder: Path, tmp_path: Path) -> None:
     """One for another processor, one without its libraries, one that is none."""
-    for binary, said in (
+    for binary, sentence in (
         (a_script(tmp_path / "old-processor", "kill -4 $$"), "lacks AVX"),
         (a_script(tmp_path / "bare-system", "echo error while loading shared libraries >&2; exit 127"), "libssl3"),
         (tmp_path / "nothing", "No such file"),
     ):
-        with pytest.raises(MongodFailed, match=said):
+        with pytest.raises(MongodFailed, match=sentence):
             asyncio.run(Mongod(folder, binary=binary).__aenter__())
 
 

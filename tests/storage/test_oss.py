@@ -434,18 +434,18 @@ def test_requests_are_bounded_and_never_on_the_loop(
     """As many at a time as there are connections; the loop goes on meanwhile."""
     files = opened(connections=3)
     oss.faults.delay = 0.05
-    turns = []
+    iterations = []
 
     async def journey() -> None:
         puts = asyncio.gather(*(files.put(f"{number}.jpg", picture, "image/jpeg") for number in range(12)))
         while not puts.done():
-            turns.append(asyncio.get_running_loop().time())
+            iterations.append(asyncio.get_running_loop().time())
             await asyncio.sleep(0.001)
         await puts
 
     io_loop.run_sync(journey)
     assert oss.busiest == 3
-    assert len(turns) > 5
+    assert len(iterations) > 5
 
 
 def test_a_cancelled_put_has_ended_when_it_returns(

@@ -29,13 +29,13 @@ Step = Any  # JSON, as the module docstring lists
 class Script:
     """The steps to come, and the connections seen."""
 
-    def __init__(self, turns: dict[str, list[list[Step]]]) -> None:
-        self._turns = turns
+    def __init__(self, rounds: dict[str, list[list[Step]]]) -> None:
+        self._rounds = rounds
         self.seen: list[dict[str, Any]] = []
 
     def next(self, kind: str) -> list[Step]:
-        turns = self._turns.get(kind) or [[{"status": 500}]]
-        return turns.pop(0) if len(turns) > 1 else turns[0]
+        rounds = self._rounds.get(kind) or [[{"status": 500}]]
+        return rounds.pop(0) if len(rounds) > 1 else rounds[0]
 
 
 class ControlHandler(RequestHandler):

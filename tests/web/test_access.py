@@ -18,9 +18,9 @@ STILL = """Promise.all(
 )"""
 # Records every announcement for screen readers.
 HEAR = """() => {
-  window.heard = []
+  window.announced = []
   const spoken = document.getElementById('announcement')
-  new MutationObserver(() => window.heard.push(spoken.textContent)).observe(spoken, { childList: true })
+  new MutationObserver(() => window.announced.push(spoken.textContent)).observe(spoken, { childList: true })
 }"""
 # All rules of axe-core, also the target size of WCAG 2.2, which is off by default.
 RULES = "axe.run({ rules: { 'target-size': { enabled: true } } })"
@@ -112,10 +112,10 @@ async def test_axe_has_no_objection_to_any_view(screen: str, data: Path, mongodb
             assert await page.evaluate("document.getAnimations().length") == 0, "this reader wants nothing to move"
         await expect(page.locator("#content").get_by_text("Picture 2 failed")).to_be_visible()
         await expect(page.locator(".picture[data-loaded]")).to_be_visible()
-        heard = " ".join(await page.evaluate("window.heard"))
-        assert "Picture 1 is ready." in heard
-        assert "Picture 2 failed: The file is damaged and cannot be read." in heard
-        assert "All pictures are ready." not in heard
+        announced = " ".join(await page.evaluate("window.announced"))
+        assert "Picture 1 is ready." in announced
+        assert "Picture 2 failed: The file is damaged and cannot be read." in announced
+        assert "All pictures are ready." not in announced
         await judge.ask("reading")
         await page.get_by_role("button", name="Enlarge picture 1").click()
         await judge.ask("large")

@@ -12,14 +12,14 @@ from tests.client import Api, Server, settings
 from tests.web.browser import browsing, photo_file
 
 # Every text and accessible name on the page, dialogs and toasts included.
-SAID = """() => {
+TEXTS = """() => {
   const seen = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT)
-  const said = []
-  while (seen.nextNode()) if (!seen.currentNode.parentElement.closest('noscript')) said.push(seen.currentNode.data)
+  const texts = []
+  while (seen.nextNode()) if (!seen.currentNode.parentElement.closest('noscript')) texts.push(seen.currentNode.data)
   for (const each of document.querySelectorAll('*')) {
-    for (const name of ['aria-label', 'title', 'placeholder', 'alt']) said.push(each.getAttribute(name) ?? '')
+    for (const name of ['aria-label', 'title', 'placeholder', 'alt']) texts.push(each.getAttribute(name) ?? '')
   }
-  return [document.title, ...said].map((each) => each.trim()).filter(Boolean)
+  return [document.title, ...texts].map((each) => each.trim()).filter(Boolean)
 }"""
 BACKGROUND = "getComputedStyle(document.documentElement).backgroundColor"
 DARK, LIGHT = "rgb(18, 18, 31)", "rgb(246, 242, 234)"
@@ -27,9 +27,9 @@ DARK, LIGHT = "rgb(18, 18, 31)", "rgb(246, 242, 234)"
 
 async def english(page: Page) -> set[str]:
     """The texts of the page with Latin letters, which no Chinese text of ours needs."""
-    said: list[str] = await page.evaluate(SAID)
+    texts: list[str] = await page.evaluate(TEXTS)
     ours = ("Dreamlog", "English", "ada", "By the sea", "sea")
-    return {each for each in said if re.search("[a-z]", re.sub("|".join(ours), "", each))}
+    return {each for each in texts if re.search("[a-z]", re.sub("|".join(ours), "", each))}
 
 
 @pytest.mark.gen_test
