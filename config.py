@@ -1,6 +1,6 @@
 """Settings: turns config.yaml, the environment and the command line into frozen dataclasses, one for each section.
 
-It must not know what the settings are used for.
+It must not know what uses the settings.
 """
 
 import ipaddress
@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 import yaml
@@ -19,6 +19,11 @@ PREFIX = "DREAMLOG_"
 DEFAULT_FILE = Path(__file__).with_name("config.yaml")
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 ORIGIN = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[^\s/?#@:\[\]\\,]+)(:(?P<port>[0-9]{1,5}))?")
+
+
+# The types in msgspec's messages, as a person calls them.
+TYPES = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false", "NoneType": "empty"}
+TYPES |= {"array": "a list", "list": "a list", "object": "a section", "dict": "a section"}
 
 
 class Secret:
@@ -116,11 +121,11 @@ class Storage:
     connect_timeout: Seconds = 5.0
     read_timeout: Seconds = 20.0
     connections: Annotated[int, Meta(ge=1, le=256)] = 32
-    part_size: Annotated[int, Meta(ge=102_400, le=1_073_741_824)] = 4_194_304  # OSS takes none below 100 KiB
+    part_size: Annotated[int, Meta(ge=102_400, le=1_073_741_824)] = 4_194_304  # OSS accepts no part below 100 KiB
 
     @property
     def has_oss(self) -> bool:
-        """Is OSS set up, for new pictures or only to read and move older ones?"""
+        """Is OSS set up, for new images or only to read and move older ones?"""
         return self.backend == "oss" or bool(self.bucket)
 
     def __post_init__(self) -> None:
@@ -232,7 +237,7 @@ def _from_file(file: Path, environ: Mapping[str, str], mistakes: list[str]) -> V
         # The parser's message is left out, also as the cause: it quotes the line, which may hold a secret.
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark is not None else ""
-        raise ConfigError([f"{file}: not YAML{where}"]) from None
+        raise ConfigError([f"{file}: this is not YAML{where}"]) from None
     if not isinstance(content, dict):
         raise ConfigError([f"{file}: must have sections with settings below them"])
     values: Values = {}
@@ -251,7 +256,7 @@ def _from_file(file: Path, environ: Mapping[str, str], mistakes: list[str]) -> V
 
 
 def _from_variable(where: str, value: Any, environ: Mapping[str, str], mistakes: list[str]) -> Any:
-    """The value of the variable that `${NAME}` names; any other value as it is."""
+    """The value of the environment variable in `${NAME}`; any other value as it is."""
     match = VARIABLE.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         return value
@@ -271,7 +276,7 @@ def _from_environment(environ: Mapping[str, str], mistakes: list[str]) -> Values
             try:
                 text = Path(text).read_text("utf-8").strip()
             except (OSError, ValueError) as error:
-                # The path is left out: a host who misunderstands _FILE puts the secret itself there.
+                # The path is left out: an administrator who misunderstands _FILE puts the secret itself there.
                 reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
                 mistakes.append(f"{variable}: its file cannot be read: {reason}")
                 continue
@@ -293,7 +298,7 @@ def _build(values: Values, mistakes: list[str]) -> Config:
             # Not strict, because the environment has only text: "8000" is a number there.
             known[name] = msgspec.convert(value, SETTINGS[name], strict=not isinstance(value, str), dec_hook=_decode)
         except msgspec.ValidationError as error:
-            mistakes.append(f"{where}: {error}")
+            mistakes.append(f"{where}: {_reason(error, SETTINGS[name])}")
     sections: dict[str, Any] = {}
     for section, cls in SECTIONS.items():
         mine = {name.partition("__")[2]: v for name, v in known.items() if name.startswith(f"{section}__")}
@@ -304,6 +309,15 @@ def _build(values: Values, mistakes: list[str]) -> Config:
     if "data" in known:
         sections["data"] = known["data"]
     return Config() if mistakes else replace(Config(), **sections)
+
+
+def _reason(error: msgspec.ValidationError, kind: Any) -> str:
+    """What the value of this type must be, and perhaps what it is."""
+    if get_origin(kind) is Literal:
+        return f"must be one of {', '.join(map(repr, get_args(kind)))}"
+    text = re.sub("`([A-Za-z]+)`", lambda found: TYPES.get(found[1], found[0]), str(error))
+    text = text.replace("Expected", "must be", 1).replace(", got ", ", not ", 1)
+    return text.removesuffix(", not a number")
 
 
 def _decode(kind: type, value: Any) -> Any:
@@ -317,7 +331,7 @@ def _decode(kind: type, value: Any) -> Any:
 
 
 def _is_origin(url: str) -> bool:
-    """Is it what browsers send as `Origin`: scheme, host, perhaps a port, and nothing else?"""
+    """Does the URL have a scheme, a host and perhaps a port, but nothing else, as in the header `Origin`?"""
     match = ORIGIN.fullmatch(url)
     return match is not None and int(match["port"] or 0) <= 65535
 

@@ -60,7 +60,7 @@ log = logging.getLogger("dreamlog")
 
 
 class Drain:
-    """The time that a stop may still take, counted from the signal."""
+    """The time that a graceful stop may still take, counted from the first signal."""
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
@@ -125,7 +125,7 @@ async def serving(settings: Config, drain: Drain, *, backup: bool = True) -> Asy
         )
         await asyncio.gather(users.indexes(), dreams.indexes(), jobs.indexes(), references.indexes())
         if "oss" not in files.stores and await references.has_folder(MARKS["oss"]):
-            raise CannotStart("Some images are on OSS, and storage.bucket is not set: nobody could see them.")
+            raise CannotStart("Some images are stored on OSS, but storage.bucket is not set, so nobody could see them.")
         tokens = Tokens(
             data_folder.secret,
             access_lifetime=settings.auth.access_lifetime,
@@ -210,7 +210,7 @@ async def probe_storage(files: StoredFiles) -> None:
     except Refused:
         raise
     except (Error, TimeoutError) as error:
-        log.warning("images wait for their storage: %s", error or f"no answer within {STORAGE_TIMEOUT:.0f} s")
+        log.warning("images wait for the file storage: %s", error or f"no answer within {STORAGE_TIMEOUT:.0f} s")
 
 
 @asynccontextmanager
@@ -291,7 +291,7 @@ async def run(settings: Config, *, backup: bool = True) -> None:
 
     def on_signal() -> None:
         if drain.asked:
-            log.warning("stopped at once")
+            log.warning("stopped at once by a second signal")
             os._exit(1)  # the kernel kills mongod and the workers too; the next start resumes their jobs
         drain.ask()
         stop.set() if serves else main.cancel()
@@ -299,12 +299,12 @@ async def run(settings: Config, *, backup: bool = True) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     try:
-        async with serving(settings, drain, backup=backup) as address:
+        async with serving(settings, drain, backup=backup) as url:
             serves = True
             collect_seldom()
-            log.info("data in %s", settings.data)
+            log.info("the data folder is %s", settings.data)
             known_as = f", for clients at {settings.server.public_url}" if settings.server.public_url else ""
-            click.echo(f"Dreamlog is ready at {address}{known_as}   (stop it with Ctrl-C)")
+            click.echo(f"Dreamlog is ready at {url}{known_as}   (stop it with Ctrl-C)")
             await stop.wait()
             log.info("stopping")
     except asyncio.CancelledError:
@@ -321,12 +321,17 @@ def cli() -> None:
 
 @cli.command("run")
 @config_option
-@click.option("--host", help="Address to listen on [server.host].")
-@click.option("--port", type=int, help="Port to listen on [server.port].")
+@click.option("--host", help="Address to listen on. Overrides server.host.")
+@click.option("--port", type=int, help="Port to listen on. Overrides server.port.")
 @data_option
-@click.option("--backup/--no-backup", default=True, help="Copy the texts before an upgrade changes them [--backup].")
+@click.option(
+    "--backup/--no-backup",
+    default=True,
+    show_default=True,
+    help="Copy the database into the data folder before an upgrade migrates it.",
+)
 def run_command(file: Path | None, host: str | None, port: int | None, data: str | None, backup: bool) -> None:
-    """Serve until SIGTERM or Ctrl-C."""
+    """Run the server until SIGTERM or Ctrl-C."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     return_large_buffers()
     with cli_errors():

@@ -1,1 +1,1 @@
-"""What a host does from the terminal, besides running the server: one module for each subject."""
+"""The commands of the terminal other than `run`: one module for each subject."""

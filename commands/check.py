@@ -1,4 +1,4 @@
-"""`check`: is everything there that a server needs?"""
+"""`check`: tests everything that a server needs."""
 
 import asyncio
 import sys
@@ -17,7 +17,7 @@ from storage.data_folder import DataFolder
 @config_option
 @data_option
 def check_command(file: Path | None, data: str | None) -> None:
-    """Try the settings, the database, the workers and the storage. The exit code is 1 if one of them fails."""
+    """Test the settings, the database, the workers and the storage. The exit code is 1 if one of them fails."""
     with cli_errors():
         settings = config.load(file, data=data)
         source = file or config.DEFAULT_FILE

@@ -23,7 +23,7 @@ from storage.data_folder import CannotStart
 def move_command(to: str, file: Path | None, data: str | None) -> None:
     """Move all images to one storage.
 
-    The server may run meanwhile. A move that was interrupted goes on when the command runs again.
+    The server may keep running. To continue an interrupted move, run the command again.
     """
     with cli_errors():
         mover = asyncio.run(_move(config.load(file, data=data), to))
@@ -36,11 +36,13 @@ async def _move(settings: Config, to: str) -> Mover:
     async with offline(settings) as parts:
         _require_store(parts, to)
         if settings.storage.backend != to:
-            click.echo(f"New images still go to {settings.storage.backend}: change storage.backend, and restart.")
+            click.echo(
+                f"New images still go to {settings.storage.backend}. Change storage.backend and restart the server."
+            )
         with exclusive_lock(settings.data / "moving") as folder:
             mover = Mover(references=parts.references, files=parts.files, to=to, folder=folder)
             await _move_all(mover)
-        click.echo(f"{mover.images} images moved to {to}.")
+        click.echo(f"Images moved to {to}: {mover.images}.")
         if mover.images:
             days = parts.files.life / 86_400
             click.echo(f"The server removes their old files in {days:.1f} days, when every URL of them has expired.")
@@ -48,16 +50,16 @@ async def _move(settings: Config, to: str) -> Mover:
 
 
 def _require_store(parts: Offline, to: str) -> None:
-    """The server must be able to read what is moved, or nobody sees it any more."""
+    """Raise `CannotStart` if the server could not read the moved images."""
     running = parts.data_folder.running_stores
     if to not in parts.files.stores:
-        raise CannotStart("OSS is not set up in the settings. See storage in config.yaml.")
+        raise CannotStart("OSS is not set up in the settings. See the section storage in config.yaml.")
     if running and to not in running:
-        raise CannotStart("OSS is not set up in the running server: restart it with the settings of this command.")
+        raise CannotStart("OSS is not set up in the running server. Restart it with the settings of this command.")
 
 
 async def _move_all(mover: Mover) -> None:
-    """Look again for images that were completed meanwhile, until there are none."""
+    """Move all images, also those that are completed during the move."""
     seen: set[str | None] = set()
     while sets := [each for each in await mover.waiting() if each[1].folder not in seen]:
         seen |= {image.folder for _, image in sets}
@@ -66,14 +68,17 @@ async def _move_all(mover: Mover) -> None:
 
 
 @click.command("orphans")
-@click.option("--delete", is_flag=True, help="Remove the files; without it the command only lists them.")
+@click.option("--delete", is_flag=True, help="Remove the files instead of only listing them.")
 @click.option(
-    "--older-than", default=24.0, show_default=True, help="Age in hours; a dream may still come to name younger files."
+    "--older-than",
+    default=24.0,
+    show_default=True,
+    help="Minimum age in hours; the dream of a younger file may not be written yet.",
 )
 @config_option
 @data_option
 def orphans_command(delete: bool, older_than: float, file: Path | None, data: str | None) -> None:
-    """Find stored files that no dream names. A server that was killed may leave some."""
+    """List stored files that belong to no dream. A killed server may leave some."""
     with cli_errors():
         asyncio.run(_orphans(config.load(file, data=data), delete=delete, hours=older_than))
 
@@ -89,4 +94,4 @@ async def _orphans(settings: Config, *, delete: bool, hours: float) -> None:
                 click.echo(key)
             if delete:
                 await parts.files.delete(keys)
-    click.echo(f"{count} files belong to no dream" + (" and were removed." if delete else "; --delete removes them."))
+    click.echo(f"Orphaned files removed: {count}." if delete else f"Orphaned files: {count}. --delete removes them.")

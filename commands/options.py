@@ -15,13 +15,13 @@ from storage.errors import Error
 from storage.mongod import MongodFailed, MongodMissing
 
 _file = click.Path(path_type=Path, dir_okay=False)
-config_option = click.option("--config", "file", type=_file, help="File with the settings [config.yaml].")
-data_option = click.option("--data", help="Folder with everything that must survive [data].")
+config_option = click.option("--config", "file", type=_file, help="Settings file.  [default: config.yaml]")
+data_option = click.option("--data", help="Folder for everything that the server stores. Overrides data.")
 
 
 @contextmanager
 def cli_errors() -> Iterator[None]:
-    """Turn an error that a host can do something about into its sentence on stderr, and exit code 1.
+    """Turn an error that the administrator can mend into its sentence on stderr and exit code 1.
 
     Every other exception is a bug, and keeps its traceback. Raises `click.ClickException`.
     """

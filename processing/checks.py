@@ -62,8 +62,9 @@ async def _finding(part: str, check: Callable[[], Awaitable[str]]) -> Finding:
 async def _database(settings: Config, data_folder: DataFolder) -> str:
     async with open_database(settings, data_folder) as mongo:
         version = await mongo.try_out()
-    own = "of the running server" if data_folder.running_stores else "of our own"
-    return f"MongoDB {version} {'at mongodb.uri' if settings.mongodb.uri else own} wrote, read and removed a document"
+    embedded = "embedded in the running server" if data_folder.running_stores else "embedded"
+    where = "at mongodb.uri" if settings.mongodb.uri else embedded
+    return f"wrote, read and removed a document in MongoDB {version} ({where})"
 
 
 async def _workers(settings: Images) -> str:

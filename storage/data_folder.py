@@ -14,11 +14,11 @@ from config import Config
 
 
 class CannotStart(Exception):
-    """The message says what is in the way, and what to do."""
+    """The server cannot start; the message says why, and what to do."""
 
 
 class DataFolder:
-    """The data folder, locked for as long as this is entered. Entering raises `CannotStart`.
+    """A context manager that locks the data folder. Entering raises `CannotStart`.
 
     A server writes the names of its open storages (`stores`) into the lock file. A command that works with or without
     a running server (`allow_running`) takes the lock if it is free, so that no server starts meanwhile; otherwise
@@ -40,7 +40,9 @@ class DataFolder:
             self._acquire(self._lock)
         except BlockingIOError as error:
             self.__exit__()
-            raise CannotStart(f"Another Dreamlog is running on {self._path}.") from error
+            raise CannotStart(
+                f"Another Dreamlog is running in the data folder {self._path}. Stop it, or choose another with --data."
+            ) from error
         except OSError as error:
             self.__exit__()
             raise CannotStart(f"The data folder {self._path} cannot be used: {error.strerror}.") from error
@@ -53,7 +55,7 @@ class DataFolder:
             self._lock.close()
 
     def derive_key(self, purpose: str) -> bytes:
-        """A key (32 bytes) for one purpose, so that a signature for one purpose is no signature for another."""
+        """A key (32 bytes) for one purpose, so that a signature made for one purpose is not valid for another."""
         return hmac.digest(self.secret, purpose.encode(), hashlib.sha256)
 
     def _acquire(self, lock: IO[bytes]) -> None:
@@ -62,7 +64,7 @@ class DataFolder:
         except BlockingIOError:
             lock.seek(0)
             self.running_stores = tuple(lock.read().decode().split())
-            # Without a store, the holder is a command, and it may have the embedded database open.
+            # A holder without stores is a command, which may have opened the embedded database.
             if not self._allow_running or not self.running_stores:
                 raise
             return

@@ -1,6 +1,6 @@
 """The resources that the settings name, opened: the database, and every storage of files.
 
-The server uses them, and so do the commands, with or without a running server. It must not know what for.
+The server and the commands use them, with or without a running server. It must not know what for.
 """
 
 from collections.abc import AsyncIterator
@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from config import Config
 from storage.data_folder import DataFolder
+from storage.errors import Unavailable
 from storage.files import StoredFiles
 from storage.local import DAY, LocalFiles
 from storage.migrations import refuse_newer
@@ -29,7 +30,12 @@ async def open_database(settings: Config, data_folder: DataFolder) -> AsyncItera
             if not data_folder.running_stores:
                 await stack.enter_async_context(mongod)
         mongo = await stack.enter_async_context(Mongo(uri, settings.mongodb.database))
-        await refuse_newer(mongo.database)
+        try:
+            await refuse_newer(mongo.database)
+        except Unavailable as error:
+            if settings.mongodb.uri:
+                raise Unavailable(f"{error} Check the setting mongodb.uri.") from error
+            raise
         yield mongo
 
 

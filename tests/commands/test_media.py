@@ -22,14 +22,14 @@ def test_images_move_to_the_other_storage(invoke: Command, library: Library, oss
     result = invoke(move_command, "--to", "oss", **oss.settings(backend="local"))
     assert result.exit_code == 0, result.output
     assert "New images still go to local" in result.output
-    assert "3 images moved to oss." in result.output
+    assert "Images moved to oss: 3." in result.output
     assert "in 2.0 days" in result.output
     assert len(oss.names()) == 6
     assert all(folder.startswith("oss/") for folder in library.folders())
     assert library.files() == before
 
     again = invoke(move_command, "--to", "oss", **oss.settings())
-    assert (again.exit_code, again.output) == (0, "0 images moved to oss.\n")
+    assert (again.exit_code, again.output) == (0, "Images moved to oss: 0.\n")
 
 
 def test_a_damaged_file_is_named_and_stays(invoke: Command, library: Library, data: Path, oss: OssServer) -> None:
@@ -39,7 +39,7 @@ def test_a_damaged_file_is_named_and_stays(invoke: Command, library: Library, da
     (data / "media" / "0a" / "original-0a").write_bytes(b"cut")
     result = invoke(move_command, "--to", "oss", **oss.settings())
     assert result.exit_code == 1
-    assert "1 images moved to oss." in result.output
+    assert "Images moved to oss: 1." in result.output
     assert "These images stay where they are:\n  0a: " in result.output
     assert "0a" in library.folders()
 
@@ -71,10 +71,10 @@ def test_orphans_are_listed_and_then_removed(invoke: Command, library: Library, 
     (data / "media" / "0f" / "320.jpg").write_bytes(b"nobody's")
     before = library.files()
     result = invoke(orphans_command, "--older-than", "0")
-    assert result.output == "0f/320.jpg\n1 files belong to no dream; --delete removes them.\n"
+    assert result.output == "0f/320.jpg\nOrphaned files: 1. --delete removes them.\n"
     assert library.files() == before
     result = invoke(orphans_command, "--older-than", "0", "--delete")
-    assert result.output == "0f/320.jpg\n1 files belong to no dream and were removed.\n"
+    assert result.output == "0f/320.jpg\nOrphaned files removed: 1.\n"
     assert library.files() == before - {"0f/320.jpg"}
 
 
@@ -83,7 +83,7 @@ def test_files_that_wait_for_the_janitor_are_no_orphans(invoke: Command, library
     library.add("0a", pending_delete=True)
     before = library.files()
     result = invoke(orphans_command, "--older-than", "0", "--delete")
-    assert result.output == "0 files belong to no dream and were removed.\n"
+    assert result.output == "Orphaned files removed: 0.\n"
     assert library.files() == before
 
 
@@ -93,7 +93,7 @@ def test_young_files_are_no_orphans(invoke: Command, library: Library, data: Pat
     (data / "media" / "0f").mkdir(parents=True)
     (data / "media" / "0f" / "320.jpg").write_bytes(b"on its way")
     result = invoke(orphans_command, "--older-than", hours)
-    assert result.output == "0 files belong to no dream; --delete removes them.\n"
+    assert result.output == "Orphaned files: 0. --delete removes them.\n"
 
 
 def test_orphans_are_not_removed_during_a_move(invoke: Command, data: Path) -> None:
@@ -108,4 +108,4 @@ def test_orphans_are_not_removed_during_a_move(invoke: Command, data: Path) -> N
 def test_a_database_without_data_has_no_orphans(invoke: Command) -> None:
     """No server has run yet, so there is nothing to migrate either."""
     result = invoke(orphans_command)
-    assert (result.exit_code, result.output) == (0, "0 files belong to no dream; --delete removes them.\n")
+    assert (result.exit_code, result.output) == (0, "Orphaned files: 0. --delete removes them.\n")

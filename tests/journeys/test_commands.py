@@ -48,7 +48,7 @@ async def test_check_tries_every_part(data: Path) -> None:
         async with Server(data, **oss.settings()) as server:
             code, said = await command(data, "check", **oss.settings())
             assert code == 0, said
-            assert "of the running server" in said
+            assert "(embedded in the running server)" in said
             assert server.files() == set()
         assert oss.names() == set()
 
@@ -117,7 +117,7 @@ async def test_pictures_move_while_the_server_serves_them(data: Path) -> None:
                 looked += 1
             code, said = await moving
             assert code == 0, said
-            assert "12 images moved to oss." in said
+            assert "Images moved to oss: 12." in said
             assert "Moving" in said
             after = [await api.get(dream["id"]) for dream in dreams]
             assert all(url.startswith(oss.endpoint) for url in addresses(after))
@@ -127,9 +127,9 @@ async def test_pictures_move_while_the_server_serves_them(data: Path) -> None:
             original = await api.call("GET", f"/api/dreams/{dreams[0]['id']}/images/2/original")
             assert original.body == photo
             code, said = await command(data, "move-media", "--to", "oss", **oss.settings())
-            assert (code, "0 images moved" in said) == (0, True)
+            assert (code, "Images moved to oss: 0." in said) == (0, True)
             code, said = await command(data, "orphans", "--older-than", "0", **oss.settings())
-            assert said.splitlines()[-1].startswith("0 files"), said
+            assert said.splitlines()[-1].startswith("Orphaned files: 0."), said
 
             await api.json("DELETE", f"/api/dreams/{dreams[5]['id']}/images/1", status=204)
             await api.json("DELETE", f"/api/dreams/{dreams[0]['id']}", status=204)
@@ -137,7 +137,7 @@ async def test_pictures_move_while_the_server_serves_them(data: Path) -> None:
             await until(lambda: not any(f"media/{folder}/" in name for folder in gone for name in media(server)),
                         "deleted, both copies are gone at once")  # fmt: skip
             code, said = await command(data, "move-media", "--to", "local", **oss.settings())
-            assert (code, "9 images moved to local." in said) == (0, True), said
+            assert (code, "Images moved to local: 9." in said) == (0, True), said
             assert "New images still go to oss" in said
             back = [await api.get(dream["id"]) for dream in dreams[1:]]
             assert all(url.startswith(server.url) for url in addresses(back))
@@ -174,7 +174,7 @@ async def test_a_killed_move_goes_on(data: Path) -> None:
                 await api.bytes(url)
             oss.faults.delay = 0
             code, said = await command(data, "move-media", "--to", "oss", **oss.settings())
-            assert (code, f"{30 - len(moved)} images moved" in said) == (0, True), said
+            assert (code, f"Images moved to oss: {30 - len(moved)}." in said) == (0, True), said
             assert not (data / "moving").exists()
             code, said = await command(data, "orphans", "--older-than", "0", "--delete", **oss.settings())
             assert code == 0, said
@@ -199,7 +199,7 @@ async def test_what_is_damaged_stays_and_is_named(data: Path) -> None:
             third.unlink()
             code, said = await command(data, "move-media", "--to", "oss", **oss.settings())
             assert code == 1
-            assert "2 images moved" in said
+            assert "Images moved to oss: 2." in said
             assert all(folder.name in said for folder in folders[:3])
             for url in addresses([await api.get(dream["id"])]):
                 await api.bytes(url)
@@ -212,7 +212,7 @@ async def test_nothing_moves_where_the_server_could_not_read_it(data: Path) -> N
     with OssServer() as oss:
         async with Server(data):
             code, said = await command(data, "move-media", "--to", "oss", **oss.settings())
-            assert (code, "running server: restart it" in said) == (1, True), said
+            assert (code, "running server. Restart it" in said) == (1, True), said
             code, said = await command(data, "move-media", "--to", "oss")
             assert (code, "not set up in the settings" in said) == (1, True), said
 
@@ -258,12 +258,12 @@ async def test_orphans_are_found_then_removed(
             other.access = api.access
             files = server.files() | oss.names()
             code, said = await command(data, "orphans", **chosen)
-            assert (code, said.splitlines()[-1]) == (0, "0 files belong to no dream; --delete removes them.")
+            assert (code, said.splitlines()[-1]) == (0, "Orphaned files: 0. --delete removes them.")
             code, said = await command(data, "orphans", "--older-than", "0", **chosen)
             assert said.count("/original-") == 1
             assert server.files() | oss.names() == files, "it was only looked"
             code, said = await command(data, "orphans", "--older-than", "0", "--delete", **chosen)
-            assert (code, "and were removed." in said) == (0, True)
+            assert (code, "Orphaned files removed" in said) == (0, True)
             left = await other.get(kept["id"])
             for url in addresses([left]):
                 await other.bytes(url)

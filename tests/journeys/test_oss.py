@@ -120,7 +120,7 @@ async def test_the_server_starts_and_stops_without_its_storage(data: Path, mongo
             await until(lambda: "waits: " in server.output, "it waits")
             server.kill()
             await server.restart()
-            assert "images wait for their storage" in server.output
+            assert "images wait for the file storage" in server.output
             await until(lambda: "waits: " in server.output, "it waits again")
             server.kill(signal.SIGTERM)
             assert await server.ended() == 0, server.output

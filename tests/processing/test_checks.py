@@ -42,7 +42,7 @@ async def test_everything_is_in_order(data: Path, mongodb_uri: str) -> None:
         findings = await found(settings(data, mongodb_uri, **oss.settings()))
         assert list(findings) == ["database", "workers", "storage, local", "storage, oss"]
         assert all(finding.good for finding in findings.values()), findings
-        assert "at mongodb.uri wrote, read and removed a document, in 0." in findings["database"].detail
+        assert "(at mongodb.uri), in 0." in findings["database"].detail
         assert "rendered a picture as jpeg" in findings["workers"].detail
         assert "checked its URL; new pictures go to the other storage" in findings["storage, local"].detail
         assert "fetched it from its URL, in " in findings["storage, oss"].detail
@@ -77,10 +77,10 @@ async def test_the_embedded_database_is_checked(data: Path) -> None:
     """Started for the check, or that of the running server."""
     chosen = config.load(environ={}, data=str(data))
     with DataFolder(chosen, stores=("local",)) as data_folder:
-        assert "of our own" in await checks._database(chosen, data_folder)
+        assert "(embedded)" in await checks._database(chosen, data_folder)
         async with Mongod(data / "mongodb"):
             with DataFolder(chosen, allow_running=True) as other:
-                assert "of the running server" in await checks._database(chosen, other)
+                assert "(embedded in the running server)" in await checks._database(chosen, other)
 
 
 @pytest.mark.gen_test
