@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+import linux
 from processing import child
 from processing.render import Rejected, Rendered, RenderRequest
 from tests import photos
@@ -85,6 +86,32 @@ def turn(pid: int) -> int:
     number = {"x86_64": 315, "aarch64": 275}[platform.machine()]
     assert ctypes.CDLL(None, use_errno=True).syscall(number, pid, attributes, 48, 0) == 0, ctypes.get_errno()
     return int(struct.unpack("=IIQiIQQQ", attributes.raw)[5])
+
+
+def start_without_rest(memory: int) -> None:
+    child.REST = 0.1
+    child.start(memory)
+
+
+def memory_of(pid: int, name: str) -> int:
+    """Bytes, by proc_pid_status(5): `VmRSS` now, `VmHWM` at most."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+
+
+@pytest.mark.skipif(linux._malloc_trim is None, reason="not glibc")
+def test_a_worker_without_images_returns_its_memory(tmp_path: Path) -> None:
+    """It keeps the buffers of an image for the next one, but not for longer than `REST`."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("forkserver"), start_without_rest, (MEMORY,)) as pool:
+        pid = pool.submit(child.ready).result()
+        before = memory_of(pid, "VmRSS")
+        rendered = pool.submit(child.render, request(tmp_path, photos.saved(photos.scene(4000, 3000), "PNG"))).result()
+        assert isinstance(rendered, Rendered)
+        assert memory_of(pid, "VmHWM") > before + 40_000_000
+        deadline = time.monotonic() + seconds(30)
+        while memory_of(pid, "VmRSS") > before + 20_000_000:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
 
 SERVER = """
