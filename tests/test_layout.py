@@ -1,4 +1,4 @@
-"""The rules of the house: what a module may import and load, where its tests are, what the documents name."""
+"""The rules of the layout: what a module may import and load, where its tests are, what the documents name."""
 
 import ast
 import configparser
@@ -104,12 +104,12 @@ def test_a_module_imports_only_what_stands_left_of_it(module: str) -> None:
 
 
 def test_nothing_imports_the_server() -> None:
-    """It is started, also by the tests."""
+    """Tests start it as a process, as a host does."""
     assert [module for module in modules() + files_of_tests() if "server" in roots(module)] == []
 
 
 def test_no_two_modules_import_each_other() -> None:
-    """Also inside a package there is an order."""
+    """The modules of a package have an order, too."""
     ours = {module.removesuffix(".py").replace("/", "."): module for module in modules()}
     left = {name: {found for found in imports(tree(module)) if found in ours} for name, module in ours.items()}
     while free := [name for name, needs in left.items() if not needs]:
@@ -140,7 +140,7 @@ def test_a_pure_module_imports_no_machinery(module: str) -> None:
 
 @pytest.mark.parametrize("module", WITHOUT_MACHINERY)
 def test_a_pure_module_loads_no_machinery(module: str) -> None:
-    """Not through any other module either, as a fresh interpreter shows."""
+    """A fresh interpreter imports it alone, so that indirect imports show."""
     name = module.removesuffix(".py").replace("/", ".")
     code = f"import sys, {name}; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
@@ -178,7 +178,7 @@ async def test_a_row_gives_its_handler_what_it_needs(row: URLSpec) -> None:
 
 
 def test_only_storage_knows_the_database() -> None:
-    """And there only the modules whose business it is."""
+    """Inside storage, only these modules import the driver."""
     knows = {module for module in modules() if roots(module) & {"motor", "pymongo", "bson"}}
     names = ("mongo", "mongod", "writes", "dreams", "jobs", "references", "users", "snapshot")
     assert knows == {f"storage/{name}.py" for name in names}
@@ -191,13 +191,13 @@ def test_only_one_module_updates_dreams() -> None:
 
 
 def test_only_one_storage_knows_oss() -> None:
-    """Whoever stores on disk loads nothing of it."""
+    """A server that stores on disk does not load the library."""
     knows = {module for module in modules() if roots(module) & {"oss2", "requests"}}
     assert knows == {"storage/oss.py", "storage/oss_errors.py"}
 
 
 def test_only_handlers_and_the_server_know_the_web() -> None:
-    """What is stored or rendered does not know for whom."""
+    """Storage and processing work without a web server."""
     assert {home(module) for module in modules() if "tornado" in roots(module)} <= {"handlers", "server"}
 
 
@@ -214,14 +214,14 @@ def test_the_child_process_loads_little() -> None:
 
 
 def test_only_the_child_process_knows_decoders() -> None:
-    """What the server itself tells of a picture, it reads from the first bytes and the header."""
+    """The server reads only the first bytes and the header of an image, without a decoder."""
     decoders = {"PIL", "pillow_heif", "isal", "cykooz_resizer"}
     assert [module for module in modules() if roots(module) & decoders] == DECODERS
 
 
 @pytest.mark.parametrize("module", modules())
 def test_imports_stand_at_the_top(module: str) -> None:
-    """None is hidden inside a function, but the one of a library that few need."""
+    """Only libraries that few servers need are imported inside a function."""
     functions = [each for each in ast.walk(tree(module)) if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)]
     found = [name for function in functions for name in imports(function)]
     assert found == LATE.get(module, [])
@@ -229,7 +229,7 @@ def test_imports_stand_at_the_top(module: str) -> None:
 
 @pytest.mark.parametrize("module", modules() + [test for test in files_of_tests() if not test.endswith("__init__.py")])
 def test_a_module_says_what_it_is_for(module: str) -> None:
-    """In the first line of its docstring, a sentence."""
+    """The first line of its docstring is a sentence."""
     docstring = ast.get_docstring(tree(module)) or ""
     assert docstring.partition("\n")[0].endswith((".", ":", "?"))
 
@@ -250,7 +250,7 @@ def test_what_has_moved_is_not_looked_for_in_its_old_place() -> None:
 
 
 def test_a_test_tests_something_that_is_there() -> None:
-    """No file is left of a module that has gone."""
+    """A test file of a module that was removed fails this test."""
     mirrored = [
         test
         for test in files_of_tests()

@@ -1,4 +1,4 @@
-"""The calls that Python does not offer: what the kernel says of them, and that they are missed nowhere."""
+"""System calls without a Python function: their effect, and systems that lack them."""
 
 import platform
 import subprocess
@@ -15,7 +15,7 @@ on_linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each fu
 
 
 def output_of(script: str) -> str:
-    """What a fresh process prints, because no test's own process is to change."""
+    """The output of a fresh process, so that the calls do not change the process of the tests."""
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
 
 
@@ -75,7 +75,7 @@ def held(size):
 @on_linux
 @pytest.mark.skipif(linux._mallopt is None, reason="not glibc")
 def test_freed_memory_is_kept_or_returned() -> None:
-    """As each of the three functions says, seen in the process's resident memory."""
+    """Each of the three functions shows in the resident memory of its process."""
     kept = output_of(
         MEMORY + "linux.keep_freed_memory(); print(held(20 << 20)); linux.trim_memory(); print(resident())"
     )
@@ -89,7 +89,7 @@ def test_freed_memory_is_kept_or_returned() -> None:
 
 
 def test_elsewhere_each_function_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the C library lacks the calls, nobody misses them."""
+    """A C library without these calls causes no error."""
     for name in ("_prctl", "_mallopt", "_malloc_trim", "_syscall"):
         monkeypatch.setattr(linux, name, None)
     linux.die_with_parent(0)

@@ -1,4 +1,4 @@
-"""The web page as the server gives it out, and what its files must agree on among themselves."""
+"""The web page as the server sends it, and the rules that its files keep among themselves."""
 
 import ast
 import gzip
@@ -85,7 +85,7 @@ def words(language: str) -> dict[str, str]:
 
 @pytest.mark.gen_test
 async def test_the_page_and_all_it_names_come_from_here(api: Api) -> None:
-    """A strict policy, nothing inline, and each file under an address that is good for ever."""
+    """The policy is strict, nothing is inline, and each file has a URL whose content never changes."""
     page = await api.call("GET", "/")
     assert (page.code, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
     assert page.headers["Cache-Control"] == "no-cache"
@@ -142,7 +142,7 @@ async def test_the_page_and_all_it_names_come_from_here(api: Api) -> None:
 
 @pytest.mark.gen_test
 async def test_files_are_asked_for_as_browsers_and_proxies_do(api: Api) -> None:
-    """ETag and 304, gzip, HEAD, plain 404s, no way out of the folder, and modules to copy under a short address."""
+    """The server answers ETags, gzip and HEAD, gives 404 outside the folder, and has short URLs for modules to copy."""
     source = (WEB / "client" / "dreamlog.js").read_bytes()
     short = await api.call("GET", "/web/client/dreamlog.js")
     assert (short.code, short.body) == (200, source)
@@ -196,7 +196,7 @@ async def test_files_are_asked_for_as_browsers_and_proxies_do(api: Api) -> None:
 
 
 def test_the_version_follows_every_file(tmp_path: Path) -> None:
-    """A change of one byte, or of a name, makes new addresses; nothing else does."""
+    """URLs change with any byte or name of a file, and with nothing else."""
     (tmp_path / "views").mkdir()
     (tmp_path / "index.html").write_text('<script src="/web/app.js"></script>')
     (tmp_path / "views" / "list.js").write_text("export {}")
@@ -224,7 +224,7 @@ def test_the_browser_fetches_all_modules_at_once() -> None:
 
 
 def test_every_word_is_said_somewhere() -> None:
-    """No text is left over, and each failure of a picture has its sentence."""
+    """The page uses every text, and each failure of an image has its sentence."""
     sources = {name: (WEB / name).read_text("utf-8") for name in MODULES}
     sources["words.js"] = sources["words.js"].partition("const LANGUAGES")[2]
     text = "".join(sources.values())
@@ -236,7 +236,7 @@ def test_every_word_is_said_somewhere() -> None:
 
 
 def test_both_languages_say_the_same() -> None:
-    """The same words, with the same places to fill in."""
+    """Every text exists in both languages, with the same placeholders."""
     english, chinese = words("ENGLISH"), words("CHINESE")
     assert list(english) == list(chinese)
     assert len(english) > 100

@@ -11,7 +11,7 @@ from tests import photos
 
 
 def far(a: Image.Image, b: Image.Image) -> float:
-    """By how much the two differ where they differ most."""
+    """The largest difference of any pixel."""
     return max(ImageStat.Stat(ImageChops.difference(a, b)).extrema, key=lambda each: each[1])[1]
 
 
@@ -21,7 +21,7 @@ def far(a: Image.Image, b: Image.Image) -> float:
     [((3000, 2250), (2048, 1536)), ((1170, 2532), (946, 2048)), ((1, 3000), (1, 2048)), ((3000, 2), (2048, 1))],
 )
 def test_the_pixels_are_those_of_pillows_lanczos(mode: str, before: tuple[int, int], after: tuple[int, int]) -> None:
-    """It reaches into Pillow's memory, also where that is in several blocks, so a new release of either is suspect."""
+    """The wheel reads Pillow's memory, which may be in several blocks; a new release of either could break that."""
     pytest.importorskip("cykooz_resizer")
     # Less noise than clips between the two passes, which the two make in another order.
     image = Image.effect_noise(before, 30).convert("RGB").convert(mode)
@@ -36,7 +36,7 @@ def test_the_pixels_are_those_of_pillows_lanczos(mode: str, before: tuple[int, i
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "CMYK", "YCbCr"])
 def test_it_works_without_too(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By Pillow's own filters, where there is no wheel."""
+    """Without the wheel, Pillow's own filters do the work."""
     monkeypatch.setattr(resampling, "RESIZER", None)
     for size in (600, 400), (300, 200):
         smaller = resampled(photos.scene(900, 600).convert(mode), size)

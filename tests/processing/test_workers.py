@@ -1,4 +1,4 @@
-"""Slots: a process that dies costs its own image and nothing else."""
+"""Worker slots: a process that dies costs only the image that it renders."""
 
 import asyncio
 import multiprocessing
@@ -47,7 +47,7 @@ async def test_pictures_are_rendered_side_by_side(tmp_path: Path) -> None:
 
 @pytest.mark.gen_test
 async def test_a_killed_process_costs_one_image(tmp_path: Path) -> None:
-    """The other slot's image is done, and a new process stands in."""
+    """The other slot completes its image, and a new process replaces the dead one."""
     async with Workers(2, MEMORY) as workers:
         pids = workers.pids
         slow = [asyncio.create_task(workers.render(request(tmp_path, f"slow{n}", photos.slow_png()))) for n in range(2)]
@@ -65,7 +65,7 @@ async def test_a_killed_process_costs_one_image(tmp_path: Path) -> None:
 
 @pytest.mark.gen_test
 async def test_a_late_or_cancelled_image_frees_its_slot(tmp_path: Path) -> None:
-    """Its process is ended; the slot works again."""
+    """The slot ends that process and starts another."""
     async with Workers(1, MEMORY) as workers:
         with pytest.raises(WorkerDied) as death:
             await workers.render(request(tmp_path, "late", photos.slow_png(), time_limit=0.1))
