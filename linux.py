@@ -1,6 +1,6 @@
 """System calls and settings of the C library that Python does not offer.
 
-It must not know who calls it. Each function does nothing where the kernel or the C library lacks the call: on other
+It must not know its callers. Each function does nothing where the kernel or the C library lacks the call: on other
 systems, with a C library other than glibc, on older kernels.
 """
 

@@ -1,4 +1,4 @@
-"""The version of Dreamlog: the one place that says it.
+"""The version of Dreamlog, in one place.
 
 It must not import anything: setup.cfg reads it without running the code.
 """

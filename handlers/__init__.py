@@ -1,1 +1,1 @@
-"""Who talks to clients: HTTP and WebSocket. Begin with `routes.py`."""
+"""The HTTP and WebSocket interface of the server. Begin with `routes.py`."""

@@ -1,6 +1,6 @@
-"""Who the client is: its IP address, and the host under which it knows this server.
+"""The IP address of the client, and the host under which it knows this server.
 
-It must not know what is asked for.
+It must not know what the request asks for.
 """
 
 import ipaddress

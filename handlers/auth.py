@@ -218,7 +218,7 @@ def _new(given: LoginBody) -> tuple[str, str]:
 
 
 def _given(given: LoginBody) -> tuple[str, str]:
-    """The trimmed name and the password, whatever texts they are; raises a 422 that names what is none."""
+    """The trimmed name and the password, if both are texts; raises a 422 that names the field that is not."""
     found = {"username": given.username, "password": given.password}
     errors = [FieldError(field, "must_be_text") for field, value in found.items() if not isinstance(value, str)]
     if errors:

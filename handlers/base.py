@@ -1,4 +1,4 @@
-"""What every call of the API shares: who is calling, JSON in and out, errors as RFC 9457 problems.
+"""The base of every call of the API: authentication, JSON in and out, errors as RFC 9457 problems.
 
 It must not know what a dream is.
 """
@@ -39,7 +39,7 @@ class ApiHandler(RequestHandler):
     (`body.py`): closing the connection would reset it, and a client that is still sending would never read the answer.
     """
 
-    public = False  # True: no token is asked for
+    public = False  # True: a call needs no token
     caller: Caller
 
     def initialize(self, *, access: Access, cors: Cors, in_flight: InFlight, tokens: Tokens) -> None:
@@ -61,7 +61,7 @@ class ApiHandler(RequestHandler):
     # ---- for subclasses
 
     async def begin(self) -> None:
-        """Before the body: the last chance to refuse it unread."""
+        """Runs before the body arrives: the last chance to refuse it unread."""
         if (self.incoming.length or 0) > JSON_LIMIT:
             self._too_large()
 
@@ -74,7 +74,7 @@ class ApiHandler(RequestHandler):
         """The request is over: release what it holds. Not called while `receive` runs; may be called twice."""
 
     def read_json(self, kind: type[T]) -> T:
-        """The whole body as a `kind`; raises a 400 or 422 that says what is wrong."""
+        """The whole body as a `kind`; raises a 400 or 422 that names the mistake."""
         try:
             raw = msgspec.json.decode(self._received)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -89,16 +89,16 @@ class ApiHandler(RequestHandler):
         self.set_status(status)
         self._end(msgspec.json.encode(body), "application/json")
 
-    # ---- the way of a request
+    # ---- the stages of a request
 
     async def prepare(self) -> None:
         self.in_flight.begin(self)
         self._restart_timer()
-        # Tornado calls the method when the last byte is here.
+        # Tornado calls the method once the last byte has arrived.
         name = (self.request.method or "").lower()
         setattr(self, name, partial(self._run, getattr(self, name)))
         try:
-            # Tornado's own limit would answer without a body; begin() and receive() watch this server's.
+            # Tornado's own limit would answer without a body; begin() and receive() enforce this server's limits.
             self.request.connection.set_max_body_size(UNLIMITED)  # type: ignore[union-attr]
             self._allow_origin()
             if not self.public and self.request.method != "OPTIONS":
@@ -126,7 +126,7 @@ class ApiHandler(RequestHandler):
 
     def _run(self, method: Callable[..., Awaitable[None] | None], *args: str) -> Awaitable[None] | None:
         if self.incoming.ended() is not Action.RUN:
-            return None  # refused: Tornado ends the answer
+            return None  # refused already: Tornado ends the answer
         self._restart_timer()
         return method(*args)
 
@@ -153,14 +153,14 @@ class ApiHandler(RequestHandler):
             self.set_header("X-Request-Id", self.request_id)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Every error's one way out; `kwargs["exc_info"]` tells which."""
+        """Answer with the problem for the error in `kwargs["exc_info"]`."""
         self._allow_origin()  # Tornado has cleared all headers
         error = kwargs.get("exc_info", (None, None, None))[1]
         self._end_with(self._problem(error, status_code))
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         if not isinstance(value, Problem | Error | HTTPError | InvalidToken):
-            # The traceback only: the request's own text, which Tornado would add, is private.
+            # Only the traceback: Tornado would add the text of the request, which is private.
             app_log.error("request %s failed", self.request_id, exc_info=(typ, value, tb))
 
     # ---- inside
@@ -212,7 +212,11 @@ class ApiHandler(RequestHandler):
                 self.abandon()
                 self._restart_timer()
             case Action.HANG_UP:
-                app_log.info("request %s: the sender has been silent for %d s", self.request_id, STALL)
+                app_log.info(
+                    "request %s: connection closed, because the client has sent nothing for %d s",
+                    self.request_id,
+                    STALL,
+                )
                 if self.request.connection is not None:
                     self.request.connection.stream.close()  # type: ignore[attr-defined]
             case Action.ABANDON:
@@ -238,7 +242,7 @@ _WRONG_TYPE = re.compile(r"Expected `(.*)`, got `(.*)`")
 
 
 def _mistake(message: str, kind: type) -> FieldError:
-    """The mistake behind `message`, with which msgspec refuses to read the body as a `kind`."""
+    """The mistake that msgspec describes in `message`, when it cannot read the body as a `kind`."""
     text, _, path = message.partition(" - at `$.")
     field = path.rstrip("`") or "body"
     if text.startswith("Object contains unknown field") and issubclass(kind, msgspec.Struct):
@@ -249,7 +253,7 @@ def _mistake(message: str, kind: type) -> FieldError:
 
 
 class NothingHere(ApiHandler):
-    """Every path that is in no route."""
+    """Answers 404 to every path without a route."""
 
     public = True
 

@@ -1,6 +1,6 @@
 """Every JSON body that the HTTP API answers, with its examples.
 
-Pure: it must not know Tornado, the database or who asks. The server encodes with these Structs, and
+Pure: it must not know Tornado, the database or the client. The server encodes with these Structs, and
 `contracts.py` publishes them: a class `ImageBody` is called `Image` there.
 """
 
@@ -73,7 +73,7 @@ class TokensBody(Struct, kw_only=True):
 
 
 class SessionBody(TokensBody, kw_only=True):
-    """Who has signed in, and the session's tokens."""
+    """The user who has signed in, and the tokens of the session."""
 
     user: UserBody
 
@@ -102,7 +102,7 @@ class ImageErrorBody(Struct):
 
 
 class ImageBody(Struct):
-    """One image of a dream. What is not known yet is null."""
+    """One image of a dream. A value that is not known yet is null."""
 
     id: ImageId
     position: Position
@@ -221,7 +221,7 @@ class LimitsBody(Struct, kw_only=True):
 
 
 class ServerBody(Struct, kw_only=True):
-    """What a client should know before anybody signs in."""
+    """The facts that a client needs before anybody signs in."""
 
     name: Literal["Dreamlog"] = "Dreamlog"
     version: Annotated[str, Meta(examples=["1.0.0"])]

@@ -25,7 +25,7 @@ LINGER = 5.0  # seconds in which the rest of a refused body is thrown away; ngin
 class Phase(StrEnum):
     READING = "reading"  # waits for the next piece; also while there is no body
     TAKING = "taking"  # the handler has a piece in hand, perhaps in a thread
-    ABANDONED = "abandoned"  # the connection has gone while the handler had a piece in hand
+    ABANDONED = "abandoned"  # the connection closed while the handler worked on a piece
     RUNNING = "running"  # the whole body is here, and the handler's method runs
     LINGERING = "lingering"  # the request is refused, and the client still sends
     FINISHED = "finished"

@@ -246,21 +246,21 @@ def _message(kind: type[Struct]) -> Json:
     }
 
 
-def _channel(address: str, title: str, kinds: tuple[type[Struct], ...]) -> Json:
+def _channel(path: str, title: str, kinds: tuple[type[Struct], ...]) -> Json:
     channel: Json = {
-        "address": address,
+        "address": path,
         "title": title,
         "servers": [{"$ref": f"#/servers/{s}"} for s in ("http", "https")],
     }
-    if "{dream_id}" in address:
+    if "{dream_id}" in path:
         channel["parameters"] = {"dream_id": {"description": PARAMETERS["dream_id"]["description"]}}
     return channel | {
         "messages": {name(kind.__name__): {"$ref": f"#/components/messages/{name(kind.__name__)}"} for kind in kinds}
     }
 
 
-def _socket(address: str, title: str, kinds: tuple[type[Struct], ...]) -> Json:
-    return _channel(address, title, kinds) | {
+def _socket(path: str, title: str, kinds: tuple[type[Struct], ...]) -> Json:
+    return _channel(path, title, kinds) | {
         "description": "Text frames of one JSON object each. Messages are state, not a queue: a slow reader gets only "
         "the newest of each image and of each dream. The path may lack its last slash.",
         "servers": [{"$ref": "#/servers/ws"}, {"$ref": "#/servers/wss"}],

@@ -1,6 +1,6 @@
 """The conversation on one WebSocket: text and the time in; messages, deadlines and close codes out.
 
-Pure: it must not know Tornado, the database or who else listens.
+Pure: it must not know Tornado, the database or the other listeners of a dream.
 
                      opened with a header, or `authenticate`
     waiting for a token ──────────────────────────────> talking ──> closed (4101 … 4403, 1000, 1009, 1012)

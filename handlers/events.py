@@ -1,6 +1,6 @@
 """The updates of a dream as a stream of server-sent events.
 
-It must not know what an update says, nor who else listens.
+It must not know the content of updates or the other listeners of a dream.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What clients send of a dream: checked, and turned into values; or the list of what is wrong with it.
+"""Checks the fields of a dream that clients send, and turns them into values or into a list of mistakes.
 
 Pure: it must not know Tornado or the database.
 """
@@ -25,7 +25,7 @@ Errors = list[FieldError]
 
 
 class _Mistake(Exception):
-    """What is wrong with one value: the name of a sentence and the values of its placeholders."""
+    """A mistake in one value: the name of a sentence and the values of its placeholders."""
 
     def __init__(self, name: str, **values: object) -> None:
         super().__init__(name)
@@ -34,7 +34,7 @@ class _Mistake(Exception):
 
 
 def from_multipart(fields: Mapping[str, list[str]]) -> dict[str, Any]:
-    """Form fields as the JSON that says the same."""
+    """Form fields as the equivalent JSON."""
     raw: dict[str, Any] = {}
     errors: Errors = []
     for name, values in fields.items():

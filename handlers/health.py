@@ -1,6 +1,6 @@
-"""Whether the server is alive, and whether it can take work.
+"""Health checks: does the process answer, and can every part of the server accept work?
 
-It must not know how the parts do their work, only how each is asked.
+It must not know how the parts work, only how to check each of them.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ class HealthHandler(RequestHandler):
 
 
 class ReadyHandler(HealthHandler):
-    """`/readyz`: 200 when every part can take work, else 503; the body names each part."""
+    """`/readyz`: 200 when every part can accept work, else 503; the body names each part."""
 
     def initialize(self, *, checks: Mapping[str, Check]) -> None:
         super().initialize()
@@ -60,14 +60,14 @@ class ReadyHandler(HealthHandler):
 
 
 async def answers(checks: Mapping[str, Check]) -> dict[str, bool]:
-    """For each part: can it take work?"""
-    found = await asyncio.gather(*(_asked(check) for check in checks.values()))
+    """For each part: can it accept work?"""
+    found = await asyncio.gather(*(_passes(check) for check in checks.values()))
     return dict(zip(checks, found, strict=True))
 
 
-async def _asked(check: Check) -> bool:
+async def _passes(check: Check) -> bool:
     try:
         async with asyncio.timeout(TIMEOUT):
             return await check()
-    except Exception:  # whatever keeps a part from answering, it cannot take work
+    except Exception:  # whatever the error, the part cannot accept work
         return False

@@ -118,7 +118,7 @@ class OriginalHandler(ApiHandler):
             await self.flush()
 
     async def _begin(self, image: Image) -> tuple[bytes, AsyncIterator[bytes]]:
-        """The first piece of the file and the rest of them, so that a missing file is a 404 and no broken download."""
+        """The first piece of the file, and the others: a missing file must be a 404, not a broken download."""
         if image.original is not None and image.state is State.COMPLETED:
             pieces = self.files.open(image.original)
         elif image.staged is not None:

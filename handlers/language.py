@@ -1,6 +1,6 @@
-"""Which of the two languages a client wants to read.
+"""The language that a client prefers: English or Chinese.
 
-Pure: it must not know what is said.
+Pure: it must not know any sentence.
 """
 
 import re

@@ -14,7 +14,7 @@ from storage.model import same_name
 
 
 class RateLimits:
-    """Counts by account and by IP address. Each method raises a 429 that says when to come back."""
+    """Counts by account and by IP address. Each method raises a 429 with the seconds to wait."""
 
     def __init__(self, limits: config.Limits, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._failures = Rate(limits.login_failures, 300, clock)

@@ -1,6 +1,6 @@
 """The rules that WebSockets, event streams and long polls share: connections, retries, and the life of a mailbox.
 
-It must not know what a message says, nor how a carrier sends it.
+It must not know the content of messages or how a carrier sends them.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
-"""The pictures of the local storage, at their signed URLs.
+"""The images of the local storage, at their signed URLs.
 
-It must not know whose they are: everybody who has the URL may see the picture until the URL expires.
+It must not know their owners: everybody who has a URL may see the image until the URL expires.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
 class MediaHandler(RequestHandler):
-    """`/media/{key}?e={expires}&s={signature}`. What lies under a key never changes."""
+    """`/media/{key}?e={expires}&s={signature}`. The content of a key never changes."""
 
     def initialize(self, *, files: LocalFiles) -> None:
         self.files = files
@@ -84,8 +84,8 @@ class MediaHandler(RequestHandler):
 def byte_range(wanted: str, size: int) -> tuple[int, int] | None:
     """Start and length of the header `Range` in `size` bytes (RFC 9110, 14.2).
 
-    (0, 0) where nothing of the range is there. None for a header that does not count: it asks for several parts, or
-    cannot be read.
+    (0, 0) if the range lies outside the file. None for a header to ignore, because it asks for several parts or is
+    malformed.
     """
     match = RANGE.fullmatch(wanted)
     if match is None or not (match[1] or match[2]):

@@ -1,6 +1,6 @@
 """Every message of the WebSocket and the event stream, with its sentences in Chinese and English.
 
-Pure: it must not know Tornado, the database or who listens. The server encodes and decodes with these Structs, and
+Pure: it must not know Tornado, the database or the listeners. The server encodes and decodes with these Structs, and
 `contracts.py` publishes them: a class `PingMessage` is called `Ping` there.
 """
 

@@ -63,7 +63,7 @@ class Meters:
 
 
 class MetricsHandler(ApiHandler):
-    """`/metrics`, for the one who knows `server.metrics_token`; without that setting there is nothing here."""
+    """`/metrics`, for clients with `server.metrics_token`; without that setting it answers 404."""
 
     public = True
 

@@ -1,6 +1,6 @@
 """Argon2id hashes of passwords, made and verified in threads of their own.
 
-It must not know whose password it is.
+It must not know to which account a password belongs.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """Refusals outside `/api/`: one line of text, in the reader's language, instead of a problem in JSON.
 
-It must not know what is refused.
+It must not know the refused requests.
 """
 
 from tornado.web import RequestHandler
@@ -20,7 +20,7 @@ def allowed_methods(handler: RequestHandler) -> list[str]:
 
 
 def refuse(handler: RequestHandler, status: int, name: str = "") -> None:
-    """Write status, headers and text; `name` is one of `SENTENCES`, else the status says all. Does not finish."""
+    """Write status, headers and text, but do not finish. Without a `name` of `SENTENCES`, the status is the text."""
     language = preferred_language(handler.request.headers.get("Accept-Language"), "en")
     text = Sentence(name).in_language(language) if name else title(status, language)
     if status == 405:

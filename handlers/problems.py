@@ -1,6 +1,6 @@
-"""Every answer that is not the one asked for, as an RFC 9457 problem, and the table that turns errors into them.
+"""Error answers as RFC 9457 problems, and the table that turns errors into them.
 
-Pure: it must not know Tornado or the database. A problem carries the names of its sentences; `body` says them in the
+Pure: it must not know Tornado or the database. A problem carries the names of its sentences; `body` writes them in the
 reader's language.
 """
 
@@ -74,7 +74,7 @@ def too_many(name: str, retry_after: float, **values: object) -> Problem:
 
 
 def from_error(error: BaseException | None, request_id: str) -> Problem:
-    """The answer to a request that `error` has ended; a 500 for an error that nobody has foreseen."""
+    """The answer to a request that `error` has ended; a 500 for an unexpected error."""
     match error:
         case Problem():
             return error

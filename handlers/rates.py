@@ -1,13 +1,13 @@
 """How often each key may do something: a rate limiter by GCRA, which keeps one number for each key.
 
-Pure: it must not know what is limited; the clock is a parameter.
+Pure: it must not know the limited actions; the clock is a parameter.
 """
 
 import ipaddress
 from collections import OrderedDict
 from collections.abc import Callable
 
-# The keys that one rate remembers: those used last. Counting does not stop a client that has more addresses than this.
+# The keys that one rate remembers: those used last. A client with more IP addresses than this can evade the limit.
 MAX_KEYS = 100_000
 
 
@@ -73,7 +73,7 @@ class Rate:
 def network(ip: str) -> str:
     """The network that counts as one client: an IPv4 address, or the first 64 bits of an IPv6 address.
 
-    A household gets that many bits of IPv6. What is no IP address comes back as it is.
+    A household gets that many bits of IPv6. Any other text is returned unchanged.
     """
     try:
         parsed = ipaddress.ip_address(ip.partition("%")[0])

@@ -1,6 +1,6 @@
 """Every body and query that clients send over HTTP, with its limits and examples.
 
-Pure: it must not know Tornado, the database or who asks. A class `LoginBody` is called `Login` in the contracts.
+Pure: it must not know Tornado, the database or the client. A class `LoginBody` is called `Login` in the contracts.
 """
 
 from typing import Annotated, Any

@@ -1,6 +1,6 @@
 """The JSON Schemas of every body and message, made from their Structs.
 
-Pure: it must not know who publishes them.
+Pure: it must not know which contract publishes them.
 """
 
 import inspect

@@ -1,6 +1,6 @@
-"""What a client should know before anybody signs in: the server's version, formats and limits.
+"""The version, formats and limits of the server, which a client reads before anybody signs in.
 
-It must not know who asks.
+It must not know the client.
 """
 
 from typing import Any

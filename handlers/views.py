@@ -1,6 +1,6 @@
-"""What clients see: a dream as JSON, and the messages of the WebSocket and the event stream.
+"""The data that clients see: a dream as JSON, and the messages of the WebSocket and the event stream.
 
-Pure: it must not know Tornado, the database or who listens; the time is a parameter.
+Pure: it must not know Tornado, the database or the listeners; the time is a parameter.
 """
 
 import math
@@ -50,7 +50,7 @@ def error(image: Image, language: Language = "en") -> ImageErrorBody | None:
 
 
 def image(image: Image, url_for: UrlFor, language: Language = "en") -> ImageBody:
-    """One image as a dream shows it; what is not known yet is null."""
+    """One image as a dream shows it; a value that is not known yet is null."""
     completed = image.status is Status.COMPLETED
     variants = {
         name: VariantBody(url_for(v.key), v.type, v.width, v.height, v.bytes)

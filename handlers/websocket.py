@@ -1,6 +1,6 @@
 """Tornado around a `Conversation`: reads, writes, keeps its deadlines, and reads the dreams that it subscribes to.
 
-It must not know the rules of the conversation, nor who else listens.
+It must not know the rules of the conversation or the other listeners of a dream.
 """
 
 import asyncio

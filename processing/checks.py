@@ -1,4 +1,4 @@
-"""Checks for everything that a server needs: each part does real work, and a finding says how it went.
+"""Checks for everything that a server needs: each part does real work, and a finding reports the result.
 
 It must not know how the findings are shown.
 """
@@ -30,12 +30,12 @@ FETCH_TIMEOUT = 10.0  # seconds for a picture's URL to answer
 
 
 class CheckFailed(Exception):
-    """The message says what is wrong, and what to do."""
+    """A part does not work; the message says why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """How one part did."""
+    """The result of one part."""
 
     part: str
     good: bool

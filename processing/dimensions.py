@@ -16,8 +16,8 @@ MAX_SIDE = 2**31 - 1  # pixels of a side, as in PNG (7.1, integers); no format a
 # Limit of segments, chunks, boxes, items or tags to read, because hostile files have no end. Enough for 64 MB of a
 # JPEG's segments, 8 MB of a PNG in libpng's chunks of 8 KiB, and a HEIC of 100 megapixels in tiles of 512 x 512.
 STEPS = 1024
-METADATA_BYTES = 65536  # to read of Exif, and of XMP; a segment of a JPEG cannot have more
-BOX_BYTES = 1 << 20  # to read of the description in HEIC or AVIF; one of hundreds of tiles has some ten thousand
+METADATA_BYTES = 65536  # of Exif and of XMP to read; a segment of a JPEG cannot be longer
+BOX_BYTES = 1 << 20  # of the description in HEIC or AVIF to read; one of hundreds of tiles has some ten thousand
 ORIENTATION = 0x0112
 LYING = (5, 6, 7, 8)  # the orientations that swap width and height
 
@@ -29,7 +29,7 @@ _NUMBERS = {3: "H", 4: "I", 8: "h", 9: "i"}  # TIFF 6.0, section 2: SHORT, LONG,
 
 
 class _Unreadable(Exception):
-    """The file ends too early, or makes no sense."""
+    """The file ends too early or is malformed."""
 
 
 def size(file: BinaryIO, format: str) -> Size | None:
@@ -140,7 +140,7 @@ def _gif(file: BinaryIO) -> Size:
 
 
 def _bmp(file: BinaryIO) -> Size:
-    """BITMAPCOREHEADER has 12 bytes, all later ones share their beginning; a negative height means top-down rows."""
+    """BITMAPCOREHEADER has 12 bytes; all later headers begin alike. A negative height means top-down rows."""
     if _number(file, 14, "<I") == 12:
         found: Size = struct.unpack("<HH", _read(file, 18, 4))
         return found
@@ -239,7 +239,7 @@ def _boxes(file: BinaryIO, at: int, end: int) -> Iterator[tuple[bytes, int, int]
 
 
 def _tags(read: Callable[[int, int], bytes]) -> dict[int, int]:
-    """The integers in the first directory (TIFF 6.0, section 2); those before the cut if it is cut off."""
+    """The integers in the first directory (TIFF 6.0, section 2). Of a truncated directory, those before its end."""
     tags: dict[int, int] = {}
     order = _ORDERS.get(read(0, 4))
     if order is None:
@@ -257,7 +257,7 @@ def _tags(read: Callable[[int, int], bytes]) -> dict[int, int]:
 
 def _upright(stored: Size, exif: bytes, xmp: bytes) -> Size:
     """The upright size, by the orientation in Exif (2.32, 4.6.4), or in XMP if Exif has none."""
-    exif = exif.removeprefix(_EXIF).removeprefix(_EXIF)  # some programs write the prefix twice, or where none belongs
+    exif = exif.removeprefix(_EXIF).removeprefix(_EXIF)  # some programs write the prefix twice, or where it is wrong
     orientation = _tags(lambda at, length: exif[at : at + length]).get(ORIENTATION)
     if orientation is None and (match := re.search(rb'tiff:Orientation(?:="|>)([0-9])', xmp)):
         orientation = int(match[1])

@@ -30,7 +30,7 @@ ELSEWHERE = {"oss": "^[^/]+$", "local": f"^{MARKS['oss']}"}  # storage -> the fo
 
 
 class Damaged(Exception):
-    """A file is not what was stored; the message says how it differs."""
+    """A file differs from the one that was stored; the message says how."""
 
 
 @contextmanager
@@ -48,7 +48,7 @@ def exclusive_lock(folder: Path) -> Iterator[Path]:
         yield folder
         shutil.rmtree(folder)
     except BlockingIOError:
-        raise CannotStart("Another command is moving pictures or removing orphans already.") from None
+        raise CannotStart("Another command is already moving images or removing orphans.") from None
     finally:
         os.close(lock)
 

@@ -1,7 +1,7 @@
 """The way of an image from the queue to completion: claim it, render it, store its files, record the end.
 
-The queue is the database. The pipeline keeps in memory only hints about who has queued images. It must not know HTTP,
-nor who listens to changes.
+The queue is the database. The pipeline keeps in memory only which owners may have queued images. It must not know
+HTTP or the listeners of changes.
 """
 
 import asyncio
@@ -203,7 +203,7 @@ class Pipeline:
         try:
             return await asyncio.shield(claim)
         except asyncio.CancelledError:
-            # The database may carry the claim out all the same. Its answer says whether there is a lease to give back.
+            # The database may still carry out the claim. Its answer tells whether there is a lease to release.
             with suppress(Exception):
                 if (job := await claim) is not None:
                     await self._jobs.release(job)
@@ -246,7 +246,7 @@ class Pipeline:
             work.rendered = True
             if image.folder == work.keys:
                 self.meters.render.observe(rendered - started)
-            # The dream names the files before the first of them is stored, so that none is ever nobody's.
+            # The dream names the files before the first of them is stored, so that none is ever an orphan.
             work.job = _still_ours(await _persistently(lambda: self._jobs.store(work.job, image)))
             await self._store(work)
             work.job = _still_ours(await _persistently(lambda: self._jobs.complete(work.job)))
@@ -326,7 +326,7 @@ class Pipeline:
         if image.original is not None:
             upload = self._staging.path(work.upload)
             puts.append(self._put(work, image.original, upload, formats.MEDIA_TYPES[image.format]))
-        # All puts must have ended before the first failure counts: no dream would name what came later.
+        # Wait for all puts before the first failure counts: a file that arrived later would be an orphan.
         for error in await asyncio.gather(*puts, return_exceptions=True):
             if isinstance(error, Unavailable | NoSpace):
                 raise Failed("storage_unavailable", str(error)) from error

@@ -1,7 +1,7 @@
-"""PNG as Pillow reads it, but inflated by ISA-L: with zlib, inflating took half of a photograph's time.
+"""PNG as Pillow reads it, but inflated by ISA-L: zlib took half of the time that a photograph needs.
 
 It must not know what happens to the pixels. It overrides two methods that Pillow calls but does not document;
-`tests/processing/test_png.py` fails when a release of Pillow calls them no longer.
+`tests/processing/test_png.py` fails when a release of Pillow no longer calls them.
 """
 
 from isal import igzip_lib
@@ -11,17 +11,17 @@ MAX_BLOCK = 0xFFFF  # bytes of a stored block
 
 
 class Png(PngImagePlugin.PngImageFile):
-    """Pillow's decoder wants a zlib stream. It gets one of stored blocks, which its zlib only copies."""
+    """Feeds Pillow's decoder a zlib stream of stored blocks, which its zlib only copies."""
 
     def load_prepare(self) -> None:
-        """Start a new stream: Pillow calls this before each frame, and each frame is one."""
+        """Start a new stream. Pillow calls this before each frame, and each frame is a stream of its own."""
         super().load_prepare()
         self._stream = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_ZLIB)
         self._header = b"\x78\x01"
 
     def load_read(self, read_bytes: int) -> bytes:
-        """The next stored block, of packed data in pieces of `read_bytes`; raises `OSError` where they are broken."""
-        if ImageFile.LOAD_TRUNCATED_IMAGES:  # zlib gives every row before a break
+        """The next stored block. Reads the packed data in pieces of `read_bytes`; raises `OSError` if it is damaged."""
+        if ImageFile.LOAD_TRUNCATED_IMAGES:  # zlib decodes every row before the damage
             return super().load_read(read_bytes)
         plain = b""
         while not plain and not self._stream.eof:
@@ -37,4 +37,4 @@ class Png(PngImagePlugin.PngImageFile):
         size = len(plain)
         block = self._header, b"\0", size.to_bytes(2, "little"), (MAX_BLOCK - size).to_bytes(2, "little"), plain
         self._header = b""
-        return b"".join(block)  # never a last one: the decoder asks for no more than the image has
+        return b"".join(block)  # never marked as the last: the decoder stops after the last row

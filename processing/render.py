@@ -307,12 +307,12 @@ def _placeholder(image: Image.Image) -> str:
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     tiny = image.resize(size, Image.Resampling.BOX)
     tiny.info.clear()
-    address = ""
+    url = ""
     for quality in (20, 10, 0):
         file = io.BytesIO()
         tiny.save(file, "WEBP", quality=quality, method=4, alpha_quality=quality)
-        address = "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
-        if len(address) <= PLACEHOLDER:
+        url = "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
+        if len(url) <= PLACEHOLDER:
             break
         tiny = tiny.convert("RGB") if quality == 10 else tiny
-    return address
+    return url

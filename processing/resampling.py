@@ -1,7 +1,7 @@
 """Pictures made smaller by any factor: with SIMD where there is a wheel of cykooz-resizer, else by Pillow alone.
 
-It must not know why. The wheel reads and writes Pillow's memory; `tests/processing/test_resampling.py` compares the
-pixels, and fails when an installed wheel is not used.
+It must not know the purpose of a size. The wheel reads and writes Pillow's memory;
+`tests/processing/test_resampling.py` compares the pixels, and fails when an installed wheel is not used.
 """
 
 from PIL import Image

@@ -1,6 +1,6 @@
 """Coalesces calls that are made one by one at the same time into one call for all of them, as DataLoader does.
 
-After a restart all clients reconnect at once, and the files of one picture are stored together.
+After a restart all clients reconnect at once, and the files of one image are stored together.
 It must not know what the calls do.
 """
 

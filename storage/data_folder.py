@@ -1,6 +1,6 @@
 """The data folder: its lock, which one server holds at a time, its secret, and the name of this installation.
 
-It must not know what is signed with the secret.
+It must not know the uses of the secret.
 """
 
 import fcntl

@@ -1,14 +1,14 @@
-"""What people do with their dreams. Each write is one atomic update, through `storage/writes.py`.
+"""Every change that people make to their dreams. Each write is one atomic update, through `storage/writes.py`.
 
-It must not know who listens.
+It must not know the listeners of a dream.
 
 The document of a dream is the only state there is (see `storage/model.py`). Besides the fields of `Dream` it has
   next_image   the id of the next image; ids are never used again
   keys         [{key, at}]: the Idempotency-Keys of the calls that wrote into it
-  trash        pending deletions: images as they were when they gave up their files (`storage/references.py`)
+  trash        pending deletions: images as they were when their files were unreferenced (`storage/references.py`)
   sweep        true while files of it wait to be removed
   last         what the latest write was (`storage/writes.py`)
-Of a deleted dream whose files are gone, only owner and keys are left, until `expires_at`.
+A deleted dream whose files are gone keeps only its owner and its keys, until `expires_at`.
 """
 
 import base64

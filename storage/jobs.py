@@ -1,6 +1,6 @@
 """The work on images: every move between the states of `storage/model.py` is one method here.
 
-It must not know who works. Each move is one atomic update, a compare-and-set on state, attempt and lease.
+It must not know the workers. Each move is one atomic update, a compare-and-set on state, attempt and lease.
 """
 
 import re
@@ -132,7 +132,7 @@ class Jobs:
         return job.dream if job is not None else None
 
     async def expired(self, server: str | None = None) -> list[Job]:
-        """Jobs whose lease has run out; with `server`, also every job that an earlier run of that server left."""
+        """Jobs whose lease has expired; with `server`, also every job that an earlier run of that server left."""
         now, leased = self._writes.now(), {"state": {"$in": sorted(LEASED)}}
         either: list[Document] = [leased | {"lease_until": None}, leased | {"lease_until": {"$lt": now}}]
         if server:

@@ -1,4 +1,4 @@
-"""The schema of the database: its version, who may still read it, and the steps from one version to the next.
+"""The schema of the database: its version, the servers that may read it, and the steps from one version to the next.
 
 The document `{_id: "schema"}` of the collection `meta` says
   version      the schema of the documents; a database without that document is of the first edition, version 0
@@ -6,7 +6,7 @@ The document `{_id: "schema"}` of the collection `meta` says
   snapshot     while a migration is under way: the name of the copy that was made before it, as that copy has it too
 
 A migration is one numbered function. Each can be interrupted at any moment and run again, and says whether a server of
-an older version may still run on its result. No migration touches a picture. It must not know what calls it.
+an older version may still run on its result. No migration touches a picture. It must not know its callers.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ class Migration:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """What `meta` says of the database."""
+    """The document of `meta`."""
 
     version: int
     min_reader: int
@@ -63,7 +63,7 @@ MIGRATIONS: Sequence[Migration] = (
 
 
 async def read_schema(database: Database) -> Schema:
-    """What the database says of itself. Raises Unavailable."""
+    """The schema that the database has. Raises Unavailable."""
     with translate_errors():
         found: dict[str, Any] = await database["meta"].find_one({"_id": "schema"}) or {}
     return Schema(found.get("version", 0), found.get("min_reader", 0), found.get("snapshot"))

@@ -1,7 +1,7 @@
-"""Who names which files: sharing among equal uploads, moving to another storage, and what waits to be removed.
+"""The references from dreams to files: sharing among equal uploads, moves to another storage, pending deletions.
 
-It must not know how files are stored, or who removes them. A file is named by its image (`images.folder`), or by the
-dream's `trash` once the image no longer needs it; a folder that nobody names any more is never named again.
+It must not know how files are stored or which module removes them. An image names its files (`images.folder`). Once it
+no longer needs them, the `trash` of its dream names them. A folder that no dream names any more is never named again.
 """
 
 import re
@@ -56,7 +56,7 @@ class References:
         with translate_errors():
             return await self._dreams.find_one(match, {"_id": True}) is not None
 
-    # ---- who names a folder
+    # ---- references to a folder
 
     async def has_folder(self, prefix: str) -> bool:
         """Is any folder named, by an image or as pending deletion, whose keys begin with `prefix`?"""

@@ -99,10 +99,10 @@ class Writes:
     async def revise(
         self, owner: str, dream_id: str, plan: Callable[[Document], Update | None], change: Change
     ) -> Dream:
-        """Reads the living dream, and updates it as `plan` says unless it changed in between; then once more.
+        """Read the living dream and update it as `plan` tells, again if another write came in between.
 
         `plan` may be called several times, and may raise. If it returns None, the dream is returned as it was read.
-        Raises `NotFound`, and `Unavailable` after `ROUNDS` vain rounds.
+        Raises `NotFound`, and `Unavailable` after `ROUNDS` attempts.
         """
         this = living(owner, dream_id)
         async with self._locks.of(str(this["_id"])):

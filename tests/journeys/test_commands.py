@@ -164,7 +164,7 @@ async def test_a_killed_move_goes_on(data: Path) -> None:
             os.kill(process.pid, signal.SIGSTOP)
             for more in (("orphans", "--delete", "--older-than", "0"), ("move-media", "--to", "local")):
                 code, said = await command(data, *more, **oss.settings())
-                assert (code, "is moving pictures or removing orphans" in said) == (1, True), said
+                assert (code, "is already moving images or removing orphans" in said) == (1, True), said
             os.kill(process.pid, signal.SIGKILL)
             await process.wait()
             dream = await api.get(dream["id"])

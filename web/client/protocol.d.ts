@@ -195,7 +195,7 @@ export interface Heartbeat {
   timestamp: number
 }
 
-/** One image of a dream. What is not known yet is null. */
+/** One image of a dream. A value that is not known yet is null. */
 export interface Image {
   /** Unique within its dream and never used again. */
   id: number
@@ -373,7 +373,7 @@ export interface Refresh {
   refresh?: string | null
 }
 
-/** What a client should know before anybody signs in. */
+/** The facts that a client needs before anybody signs in. */
 export interface Server {
   name?: 'Dreamlog'
   version: string
@@ -383,7 +383,7 @@ export interface Server {
   limits: Limits
 }
 
-/** Who has signed in, and the session's tokens. */
+/** The user who has signed in, and the tokens of the session. */
 export interface Session {
   /** Sent as `Authorization: Bearer <access>`. */
   access: string
