@@ -1,6 +1,6 @@
-"""The server as its clients see it: a process of its own, its HTTP API, its WebSocket and its event streams.
+"""The server as its clients see it: a process, its HTTP API, its WebSocket and its event streams.
 
-It must not import anything of the server but, through `tests.contract`, what the contracts say.
+It must not import the server. Through `tests.contract` it knows the published contracts.
 """
 
 import asyncio
@@ -26,8 +26,8 @@ from tests.oss_server import OssServer
 from tests.pace import seconds
 
 ROOT = Path(__file__).parent.parent
-WITHIN = seconds(60)  # for anything to happen: far above what it takes
-# What a busy machine must not end. The processes that render have the lowest priority, and wait for everybody else's.
+WITHIN = seconds(60)  # the deadline of every wait: far longer than anything takes
+# Time limits that a busy machine must not reach: rendering has the lowest priority and waits for everything else.
 SLOW: dict[str, object] = {
     "images__time_limit": seconds(60),
     "websocket__auth_timeout": seconds(10),
@@ -40,7 +40,7 @@ Json = dict[str, Any]
 
 
 async def until(look: Callable[[], Any], what: str = "the condition holds", *, within: float = WITHIN) -> Any:
-    """Ask `look` (plain or async) again and again until its answer is true, and return that."""
+    """Call `look` (plain or async) repeatedly until its answer is true, and return that answer."""
     deadline = time.monotonic() + within
     while True:
         answer = look()
@@ -53,21 +53,21 @@ async def until(look: Callable[[], Any], what: str = "the condition holds", *, w
 
 
 def settings(data: Path, mongodb_uri: str, **more: object) -> dict[str, Any]:
-    """For a server on the tests' common mongod, with a database of its own; starting another takes half a second."""
+    """Settings of a server with its own database on the shared mongod: starting another takes half a second."""
     return {"mongodb__uri": mongodb_uri, "mongodb__database": data.parent.name, **more}
 
 
 class Server:
-    """`python server.py run` on a free port; killed when left, if it is still there then."""
+    """A context manager for `python server.py run` on a free port; it kills the server if it still runs at the end."""
 
-    oss: OssServer | None = None  # of the class: where every server stores, instead of on disk
+    oss: OssServer | None = None  # set on the class: the storage of every server, instead of the disk
 
     def __init__(self, data: Path, **settings: object) -> None:
         """`settings` as `images__workers=1`."""
         self.data = data
         self.settings = settings
-        self.port = 0  # any that is free; set it for a restart at the same address
-        self.lines: list[str] = []  # what it printed
+        self.port = 0  # any free port; set it to restart at the same URL
+        self.lines: list[str] = []  # the output of the server
         self.url = ""
 
     async def __aenter__(self) -> Self:
@@ -94,7 +94,7 @@ class Server:
             stderr=asyncio.subprocess.STDOUT,
         )
         self._reader = asyncio.create_task(self._read())
-        await until(lambda: self.printed_url() or self.process.returncode is not None, "the server says it is ready")
+        await until(lambda: self.printed_url() or self.process.returncode is not None, "the server is ready")
         assert self.printed_url(), "the server ended:\n" + self.output
         self.url = self.printed_url()
 
@@ -114,7 +114,7 @@ class Server:
         os.kill(self.pid, number)
 
     async def ended(self) -> int:
-        """Its exit code, once it has ended and its whole output has been read."""
+        """The exit code, once the process has ended and all its output has been read."""
         async with asyncio.timeout(WITHIN):
             code = await self.process.wait()
             await self._reader
@@ -125,7 +125,7 @@ class Server:
         await self.start()
 
     def descendants(self, name: str = "") -> list[int]:
-        """Pids of the processes below it whose command line has `name` in it."""
+        """Process ids of all descendants whose command line contains `name`."""
         parents: dict[int, list[int]] = {}
         for entry in Path("/proc").iterdir():
             if entry.name.isdecimal() and (stat := _read_text(entry / "stat")):
@@ -143,9 +143,9 @@ class Server:
             self.lines.append(line.decode().rstrip())
 
     def files(self) -> set[str]:
-        """Every file of pictures, uploads and half-done work."""
+        """The names of all files of pictures, uploads and unfinished work."""
         folders = [self.data / name for name in ("media", "staging", "work")]
-        # `rglob` fails, `walk` does not, where the server removes a folder meanwhile.
+        # Unlike `walk`, `rglob` fails when the server removes a folder meanwhile.
         walked = [(Path(inside), names) for folder in folders for inside, _, names in os.walk(folder)]
         found = {str((inside / name).relative_to(self.data)) for inside, names in walked for name in names}
         return found | {name.replace("dreamlog", "media", 1) for name in (self.oss.names() if self.oss else ())}
@@ -159,7 +159,7 @@ def _read_text(path: Path) -> str:
 
 
 class Api:
-    """The HTTP API, as one signed-in user or nobody."""
+    """A client of the HTTP API, signed in or not."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -182,7 +182,7 @@ class Api:
         headers: Mapping[str, str] | None = None,
         signed_in: bool = True,
     ) -> HTTPResponse:
-        """`body`: bytes as they are, anything else as JSON."""
+        """Send one request. A `body` that is not bytes is sent as JSON."""
         sent: dict[str, str] = {}
         if signed_in and self.access:
             sent["Authorization"] = f"Bearer {self.access}"
@@ -206,7 +206,7 @@ class Api:
         return answer
 
     async def json(self, method: str, path: str, body: Any = None, *, status: int = 200, **more: Any) -> Any:
-        """The body of an answer that must have this status."""
+        """The decoded body of the answer, which must have this status."""
         response = await self.call(method, path, body, **more)
         assert response.code == status, f"{method} {path}: {response.code} {response.body!r}"
         return json.loads(response.body) if response.body else None
@@ -221,7 +221,7 @@ class Api:
     async def dream(
         self, *images: bytes, positions: Sequence[int] | None = None, status: int = 201, key: str = "", **fields: Any
     ) -> Json:
-        """Create a dream by multipart."""
+        """Create a dream with a multipart request."""
         body = multipart(*images, positions=positions, **({"title": "a dream"} | fields))
         headers = MULTIPART | ({"Idempotency-Key": key} if key else {})
         answer: Json = await self.json("POST", "/api/dreams", body, status=status, headers=headers)
@@ -247,7 +247,7 @@ class Api:
         return answer
 
     async def bytes(self, url: str) -> bytes:
-        """What lies at a picture's address."""
+        """The content of the picture at `url`."""
         response = await self.call("GET", url, signed_in=False)
         assert response.code == 200, f"{url}: {response.code}"
         return response.body
@@ -257,7 +257,7 @@ MULTIPART = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 
 
 def multipart(*images: bytes, positions: Sequence[object] | None = None, **fields: Any) -> bytes:
-    """A form: `fields` (lists are repeated), `images` as files, and their `positions`."""
+    """A multipart form with `fields` (one part for each item of a list), `images` as files, and their `positions`."""
     repeated = {**fields, **({"positions": list(positions)} if positions is not None else {})}
     parts = []
     for name, value in repeated.items():
@@ -271,15 +271,15 @@ def multipart(*images: bytes, positions: Sequence[object] | None = None, **field
 
 
 class Listener:
-    """Every message that came over one connection, in order."""
+    """All messages of one connection, in the order of their arrival."""
 
     def __init__(self) -> None:
         self.messages: list[Json] = []
         self.closed = False
-        self.ending = ""  # how it was closed
+        self.ending = ""  # how the connection was closed
 
     async def message(self, kind: str, *, within: float = WITHIN, **fields: Any) -> Json:
-        """The first message received so far, or to come, of this type and with these fields."""
+        """The first message of this type with these fields, received already or awaited."""
 
         def look() -> Json | None:
             wanted = {"type": kind, **fields}.items()
@@ -300,7 +300,7 @@ class Socket(Listener):
     def __init__(
         self, url: str, path: str, *, header: str = "", message: str = "", headers: Mapping[str, str] | None = None
     ) -> None:
-        """Authenticates with the token `header` in the handshake, or `message` as the first message."""
+        """Authenticates with the token `header` in the handshake, or with the token `message` in the first message."""
         super().__init__()
         self._url = url.replace("http", "ws", 1) + path
         self._headers = dict(headers or {}) | ({"Authorization": f"Bearer {header}"} if header else {})
@@ -347,12 +347,12 @@ class Socket(Listener):
 
 
 class Events(Listener):
-    """A stream of server-sent events of the protocol; `ids` are those of the messages, "" where there is none."""
+    """A stream of server-sent events. `ids` has the id of each message, "" for a message without one."""
 
     def __init__(self, url: str, path: str, token: str, *, headers: Mapping[str, str] | None = None) -> None:
         super().__init__()
-        self._address = urlsplit(url)
-        lines = {"Host": self._address.netloc, "Authorization": f"Bearer {token}", **(headers or {})}
+        self._url_parts = urlsplit(url)
+        lines = {"Host": self._url_parts.netloc, "Authorization": f"Bearer {token}", **(headers or {})}
         head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
         self._request = f"GET {path} HTTP/1.1\r\n{head}\r\n".encode()
         self._path = path
@@ -364,8 +364,8 @@ class Events(Listener):
         return cls(api.url, f"/api/dreams/{dream_id}/events", api.access, **more)
 
     async def __aenter__(self) -> Self:
-        """Once the head has come."""
-        self._from, self._to = await asyncio.open_connection(self._address.hostname, self._address.port)
+        """Connect, and return once the headers have arrived."""
+        self._from, self._to = await asyncio.open_connection(self._url_parts.hostname, self._url_parts.port)
         self._to.write(self._request)
         async with asyncio.timeout(WITHIN):
             status, _, head = (await self._from.readuntil(b"\r\n\r\n")).decode().partition("\r\n")
@@ -384,7 +384,7 @@ class Events(Listener):
             await self._to.wait_closed()
 
     async def end(self) -> Json:
-        """The last message of a stream that must end as HTTP ends an answer."""
+        """The last message of a stream, which must end with the final chunk of HTTP."""
         await until(lambda: self.closed, "the stream has ended")
         assert self.ending == "as a whole", self.ending
         return self.messages[-1]

@@ -1,7 +1,7 @@
 """An Aliyun OSS on loopback: its wire protocol on real sockets, in threads, with every signature and digest verified.
 
-It forgets everything when left. `Faults` are what it can be made to suffer from. Of the protocol it knows what Dreamlog
-asks for; the rest gets 501. It must not import anything of Dreamlog or oss2.
+It keeps everything in memory and injects the `Faults` that a test asks for. It implements the part of the protocol that
+Dreamlog uses, and answers 501 to everything else. It must not import anything of Dreamlog or oss2.
 """
 
 import base64
@@ -33,7 +33,7 @@ RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 
 class Refused(Exception):
-    """An answer of OSS's own kind: status and code."""
+    """An error answer of OSS: status and code."""
 
     def __init__(self, status: int, code: str, message: str = "", **details: str) -> None:
         super().__init__(message or code)
@@ -52,7 +52,7 @@ class Stored:
 
 @dataclass
 class Upload:
-    """Parts on their way."""
+    """A multipart upload that is not complete."""
 
     name: str
     headers: dict[str, str]
@@ -62,32 +62,32 @@ class Upload:
 
 @dataclass
 class Faults:
-    """What befalls a request; the shares are of 1."""
+    """Faults of the server. Where nothing else is said, a number is the share of requests that it affects, 0 to 1."""
 
-    busy: float = 0.0  # answered 503
-    reset: float = 0.0  # cut before it had its effect
-    lost: float = 0.0  # it has its effect, and the answer is never sent
-    cut: float = 0.0  # a body that ends in the middle
-    stall: float = 0.0  # a body that stops in the middle, for STALL seconds
-    delay: float = 0.0  # seconds before each request has its effect
-    slow_puts: float = 0.0  # the same, of those only that write
+    busy: float = 0.0  # the answer is 503
+    reset: float = 0.0  # the connection is reset before the request takes effect
+    lost: float = 0.0  # the request takes effect, but no answer is sent
+    cut: float = 0.0  # the answer's body ends in the middle
+    stall: float = 0.0  # the answer's body pauses in the middle, for STALL seconds
+    delay: float = 0.0  # seconds before each request takes effect
+    slow_puts: float = 0.0  # seconds before each PUT takes effect
     gone: bool = False  # every connection is reset
-    open: bool = False  # everybody may read, as in a bucket that was made public
-    clock: float = 0.0  # seconds that OSS's clock is ahead of everybody's
+    open: bool = False  # everybody may read, as in a public bucket
+    clock: float = 0.0  # seconds by which the clock of OSS is ahead
 
 
 class OssServer:
-    """`with OssServer() as oss:` a bucket, at `oss.endpoint`."""
+    """A context manager that serves one bucket at `oss.endpoint`."""
 
     def __init__(self, *, seed: int = 1) -> None:
         self.faults = Faults()
         self.keys = {KEY_ID: SECRET}
         self.objects: dict[str, Stored] = {}
         self.uploads: dict[str, Upload] = {}
-        self.requests: list[tuple[str, str]] = []  # method and name, of all that were let in
-        self.writes: dict[str, set[str]] = {}  # name -> the digests of everything that was ever put there
-        self.failed = 0  # requests that befell a fault
-        self.busiest = 0  # requests at the same time
+        self.requests: list[tuple[str, str]] = []  # method and name of each authorized request
+        self.writes: dict[str, set[str]] = {}  # name -> the digests of all contents that were ever put there
+        self.failed = 0  # requests that met a fault
+        self.busiest = 0  # the most requests at the same time
         self.lock = threading.RLock()
         self._random = random.Random(seed)
         self._now = 0
@@ -112,7 +112,7 @@ class OssServer:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def settings(self, **more: object) -> dict[str, object]:
-        """For a Dreamlog that stores here."""
+        """The settings of a Dreamlog server that stores its files here."""
         found: dict[str, object] = {
             "backend": "oss",
             "endpoint": self.endpoint,
@@ -128,11 +128,11 @@ class OssServer:
         return time.time() + self.faults.clock
 
     def names(self) -> set[str]:
-        """Everything that lies in the bucket, parts of unfinished files too."""
+        """The names of all objects and unfinished uploads in the bucket."""
         with self.lock:
             return set(self.objects) | {upload.name for upload in self.uploads.values()}
 
-    # ---- what befalls a request
+    # ---- faults
 
     def happens(self, share: float) -> bool:
         with self.lock:
@@ -152,7 +152,7 @@ class OssServer:
     # ---- the bucket
 
     def act(self, request: Request, body: bytes) -> tuple[int, dict[str, str], bytes]:
-        """What the request does, and its answer."""
+        """Carry out the request, and return status, headers and body of the answer."""
         if request.bucket != BUCKET:
             raise Refused(404, "NoSuchBucket", "The specified bucket does not exist.")
         signed = oss_signatures.check(request, self.keys, REGION, self.now)
@@ -257,7 +257,7 @@ class OssServer:
         headers = {shown: stored.headers[name] for name, shown in kept.items() if name in stored.headers}
         headers |= {"ETag": f'"{stored.etag}"', "Last-Modified": formatdate(stored.at, usegmt=True)}
         size, match = len(stored.content), RANGE.fullmatch(request.headers.get("range", ""))
-        # A range that begins behind the end is answered with everything, as OSS does unless asked otherwise.
+        # For a range behind the end the answer is the whole object, as in OSS by default.
         if match is None or int(match[1]) >= size:
             return 200, headers, stored.content
         start, end = int(match[1]), min(int(match[2] or size - 1), size - 1)
@@ -354,7 +354,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content[half:])
 
     def _reset(self) -> None:
-        """Closes so that the other side sees a reset and not an end."""
+        """Close the connection so that the client sees a reset, not a normal end."""
         self.close_connection = True
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.shutdown(socket.SHUT_RD)

@@ -1,7 +1,7 @@
 """The signatures of Aliyun OSS, written from its documentation and sharing nothing with the server or with oss2.
 
-A request is a method, the bucket and name it is for, its query and its headers (names in lower case); what it must be
-signed with is computed from those and compared. It must not know sockets.
+A request has a method, a bucket, a name, a query and headers (names in lower case). This module computes the signature
+that the request must have, and compares. It must not know sockets.
 """
 
 import base64
@@ -15,7 +15,7 @@ from string import ascii_letters, digits
 
 SKEW = 900.0  # seconds that a request's clock may be off
 WEEK = 604_800
-# Of the parameters that OSS signs in V1, those that this server understands.
+# The parameters that OSS signs in V1, as far as this server understands them.
 SUBRESOURCES = {
     *("uploads", "uploadId", "partNumber", "delete", "objectMeta", "security-token", "continuation-token"),
     *("response-content-type", "response-cache-control", "response-content-disposition", "acl"),
@@ -23,7 +23,7 @@ SUBRESOURCES = {
 
 
 class Refusal(Exception):
-    """403, with OSS's own code."""
+    """A refusal with OSS's own code."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -40,7 +40,7 @@ class Request:
 
 
 def check(request: Request, secrets: Mapping[str, str], region: str, now: float) -> bool:
-    """Is it signed, and rightly? False: not at all; raises `Refusal` when it is wrongly."""
+    """True for a valid signature, False for none; raises `Refusal` for a wrong one."""
     authorization = request.headers.get("authorization", "")
     if authorization.startswith("OSS4-HMAC-SHA256 "):
         _check_v4_header(request, authorization, secrets, region, now)

@@ -1,4 +1,4 @@
-"""Makes pictures as people send them, and as they should not."""
+"""Makes pictures: usual ones, rare ones, and hostile ones."""
 
 import io
 import struct
@@ -11,7 +11,7 @@ from PIL import Image, ImageCms, ImageDraw
 from storage.staging import WRITE_SIZE
 
 CORNERS = {"red": (220, 30, 40), "green": (30, 180, 60), "blue": (40, 60, 220), "yellow": (235, 220, 40)}
-# What a sensor stores of the upright picture when the camera is held so that EXIF says this.
+# EXIF orientation -> how to turn the upright picture into the one that the sensor stores.
 STORED = {
     1: None,
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -36,7 +36,7 @@ def scene(width: int, height: int, mode: str = "RGB") -> Image.Image:
 
 
 def assert_corners(image: Image.Image, tolerance: int = 24) -> None:
-    """`image` shows `scene` upright, in its colours."""
+    """Assert that `image` shows `scene` upright and in its colours."""
     rgb = image.convert("RGB")
     x, y = image.width // 10, image.height // 10
     points = [(x, y), (image.width - x, y), (image.width - x, image.height - y), (x, image.height - y)]
@@ -62,7 +62,7 @@ def exif(orientation: int, gps: bool = True) -> Image.Exif:
 
 @cache
 def phone_jpeg(size: tuple[int, int] = (4032, 3024), orientation: int = 6, gps: bool = True) -> bytes:
-    """12 megapixels as the sensor stored them, with EXIF, GPS, a comment and an sRGB profile."""
+    """12 megapixels as the sensor stores them, with EXIF, GPS, a comment and an sRGB profile."""
     upright = scene(*(size[::-1] if orientation >= 5 else size))
     turn = STORED[orientation]
     stored = upright if turn is None else upright.transpose(turn)
@@ -73,12 +73,12 @@ def phone_jpeg(size: tuple[int, int] = (4032, 3024), orientation: int = 6, gps: 
 
 @cache
 def heavy_jpeg(orientation: int = 6) -> bytes:
-    """With as many bytes as phones make of a view, more than the server gathers before it writes."""
+    """A JPEG of a real phone's size, with more bytes than the server gathers before it writes."""
     return phone_jpeg(orientation=orientation) + bytes(3 * WRITE_SIZE)
 
 
 def small_jpeg(seed: int) -> bytes:
-    """Other bytes for each seed."""
+    """A small JPEG with different bytes for each seed."""
     image = scene(240, 180)
     image.putpixel((120, 90), (seed % 256, seed // 256 % 256, 0))
     return saved(image, "JPEG", quality=90, comment=f"seed {seed}".encode())
@@ -140,7 +140,7 @@ def animated_webp(frames: int = 6) -> bytes:
 
 
 def corrupt_jpeg() -> bytes:
-    """A JPEG by its first bytes, and nothing after them."""
+    """The first bytes of a JPEG, followed by garbage."""
     return b"\xff\xd8\xff\xe0\x00\x10JFIF\0" + b"dream" * 400
 
 
@@ -163,7 +163,7 @@ def bomb_png(width: int = 50_000, height: int = 50_000) -> bytes:
 
 @cache
 def slow_png() -> bytes:
-    """Nearly 100 megapixels: some seconds of work for whoever renders it, and a small file."""
+    """A small file of nearly 100 megapixels, which takes seconds to render."""
     return saved(Image.new("RGBA", (9900, 9900), (10, 20, 30, 200)), "PNG", compress_level=1)
 
 

@@ -404,7 +404,7 @@ OSS: dict[str, Any] = {
 }
 
 
-def test_oss_must_be_told_where_it_is(file: Path) -> None:
+def test_oss_needs_its_settings(file: Path) -> None:
     """Whatever is missing is named at once; on disk none of it is asked for."""
     assert mistakes(file, storage__backend="oss") == [
         "storage.endpoint: must be set for OSS",
@@ -488,7 +488,7 @@ def test_secrets_are_equal_by_value() -> None:
         "auth:\n  secret: [moonlight]",
     ],
 )
-def test_a_mistake_beside_a_secret_does_not_show_it(file: Path, text: str) -> None:
+def test_a_mistake_next_to_a_secret_does_not_show_it(file: Path, text: str) -> None:
     """Neither the message nor its traceback: parsers like to quote the line."""
     file.write_text(text)
     with pytest.raises(ConfigError) as caught:

@@ -228,7 +228,7 @@ def test_imports_stand_at_the_top(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", modules() + [test for test in files_of_tests() if not test.endswith("__init__.py")])
-def test_a_module_says_what_it_is_for(module: str) -> None:
+def test_a_module_describes_its_purpose(module: str) -> None:
     """The first line of its docstring is a sentence."""
     docstring = ast.get_docstring(tree(module)) or ""
     assert docstring.partition("\n")[0].endswith((".", ":", "?"))

@@ -11,7 +11,7 @@ from version import VERSION
 ROOT = Path(__file__).parents[1]
 
 
-def test_the_command_line_says_the_version() -> None:
+def test_the_command_line_prints_the_version() -> None:
     """`server.py --version` is one line that a report of a bug can quote."""
     printed = subprocess.run(
         [sys.executable, ROOT / "server.py", "--version"], capture_output=True, text=True, check=True

@@ -283,7 +283,7 @@ async def test_a_client_that_asks_first_gets_the_refusal_alone() -> None:
 
 
 @pytest.mark.gen_test
-async def test_an_unexpected_error_is_logged_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_unexpected_error_is_logged_and_not_shown(caplog: pytest.LogCaptureFixture) -> None:
     """The answer names the request, and so does the log."""
     async with serving() as world:
         answer = await world.call("POST /notes HTTP/1.1", b'{"text": "fail"}')

@@ -31,7 +31,7 @@ def test_a_problem_names_fields_only_where_fields_were_wrong() -> None:
     assert msgspec.to_builtins(problem)["errors"] == [{"field": "title", "message": "must not be empty"}]
 
 
-def test_every_body_says_what_it_is() -> None:
+def test_every_body_has_a_description() -> None:
     """The contracts take descriptions from the docstrings."""
     kinds = [each for each in vars(bodies).values() if isinstance(each, type) and each.__module__ == bodies.__name__]
     assert all(kind.__doc__ and kind.__doc__.rstrip().endswith(".") for kind in kinds)

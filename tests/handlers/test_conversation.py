@@ -352,7 +352,7 @@ def beats(outputs: list[Output]) -> dict[str, int]:
     return {message.dream_id: message.revision for message in sent if isinstance(message, HeartbeatMessage)}
 
 
-def test_heartbeat_tells_the_newest_revision_sent() -> None:
+def test_a_heartbeat_has_the_newest_revision_sent() -> None:
     """Every `ping_interval`: a protocol ping, and a heartbeat with what this connection was last sent."""
     opened = signed_in()
     opened.found("d1", 3)
@@ -456,7 +456,7 @@ def test_the_list_of_ends_is_complete() -> None:
 
 
 @pytest.mark.parametrize("name", ["rate_limited", "too_many_connections"])
-def test_a_refusal_says_when_to_reconnect(name: str) -> None:
+def test_a_refusal_has_the_time_to_reconnect(name: str) -> None:
     """Over a limit, the error carries `retry_after`."""
     outputs = signed_in().end(name, retry_after=7)
     assert error(outputs[0]) == {"code": name, "retry_after": 7}

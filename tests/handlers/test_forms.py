@@ -229,7 +229,7 @@ def test_mistakes_are_a_sentence_too() -> None:
 # ---- multipart
 
 
-def test_a_form_says_what_json_says() -> None:
+def test_a_form_equals_the_same_json() -> None:
     """Numbers become numbers, repeated fields lists."""
     form = {
         "title": ["By the sea"],
@@ -426,7 +426,7 @@ def test_another_bound_is_refused(text: str) -> None:
         ({"since": "12345678901", "wait": "60"}, (12345678901, 60)),
     ],
 )
-def test_a_read_waits_when_it_says_since_when(query: dict[str, str], wanted: tuple[int, int] | None) -> None:
+def test_a_read_with_since_waits(query: dict[str, str], wanted: tuple[int, int] | None) -> None:
     """Without a time to wait it does not; without either it takes any dream."""
     assert forms.waiting(query) == wanted
 

@@ -71,7 +71,7 @@ def test_a_guesser_gains_nothing_by_spelling(clock: Clock) -> None:
         rates.sign_in("ANN", "2001:db8::ffff:2")
 
 
-def test_a_refusal_says_what_is_allowed(clock: Clock) -> None:
+def test_a_refusal_names_the_limit(clock: Clock) -> None:
     """The burst, what comes back after it, and the time to wait."""
     rates = RateLimits(config.Limits(registrations=2), clock=clock)
     rates.register("2001:db8::1")

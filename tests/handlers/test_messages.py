@@ -118,7 +118,7 @@ def test_every_error_is_announced_or_a_reason() -> None:
     assert announced <= set(ERRORS) <= set(SENTENCES["en"])
 
 
-def test_every_message_says_what_it_is_for() -> None:
+def test_every_message_has_a_description() -> None:
     """The contracts take descriptions from the docstrings."""
     ours = [each for each in vars(messages).values() if isinstance(each, type)]
     kinds = [each for each in ours if each.__module__ == messages.__name__]

@@ -223,7 +223,7 @@ def test_the_browser_fetches_all_modules_at_once() -> None:
     assert sorted(preloaded) == sorted(f"/web/{name}" for name in imported("app.js"))
 
 
-def test_every_word_is_said_somewhere() -> None:
+def test_every_word_is_used() -> None:
     """The page uses every text, and each failure of an image has its sentence."""
     sources = {name: (WEB / name).read_text("utf-8") for name in MODULES}
     sources["words.js"] = sources["words.js"].partition("const LANGUAGES")[2]

@@ -61,7 +61,7 @@ def test_an_error_becomes_its_problem(error: Exception, status: int, headers: di
 
 
 @pytest.mark.parametrize("error", [None, KeyError("a secret"), Error("a secret")])
-def test_an_unexpected_error_tells_nothing(error: Exception | None) -> None:
+def test_an_unexpected_error_reveals_nothing(error: Exception | None) -> None:
     """Only where the log says more."""
     body = from_error(error, "r1").body("en")
     assert body.status == 500

@@ -107,7 +107,7 @@ def test_each_status_that_is_answered_has_a_chinese_title() -> None:
     assert set(map(int, re.findall(r"Problem\((\d+)", code))) <= set(TITLES)
 
 
-def test_each_failure_of_an_image_is_said_in_both_languages() -> None:
+def test_each_failure_has_a_sentence_in_both_languages() -> None:
     """The codes are those of the model."""
     assert set(FAILURES_IN_CHINESE) == set(FAILURES)
     assert failure("corrupt", "en") == FAILURES["corrupt"][0]

@@ -21,7 +21,7 @@ def test_the_limits_are_those_of_the_settings() -> None:
     assert [each.type for each in body.formats][:3] == ["image/jpeg", "image/png", "image/webp"]
 
 
-def test_registration_is_told() -> None:
+def test_the_answer_shows_whether_registration_is_open() -> None:
     """So that a page need not offer what is refused."""
     assert server_body(Config()).registration == "open"
     assert server_body(Config(auth=Auth(registration="closed"))).registration == "closed"

@@ -27,7 +27,7 @@ def test_fields_that_may_be_absent_are_optional() -> None:
     assert "\n  variants: Record<string, Variant>\n" in text
 
 
-def test_messages_are_told_apart_by_their_type() -> None:
+def test_messages_differ_by_their_type() -> None:
     """Two unions hold them all."""
     text = declarations()
     assert "\n  type: 'image_update'\n" in text

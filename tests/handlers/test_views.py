@@ -154,7 +154,7 @@ def test_no_address_is_shown_before_its_file_is_there() -> None:
 
 
 @pytest.mark.parametrize("code", FAILURES)
-def test_a_failed_image_says_why(code: str) -> None:
+def test_a_failed_image_has_its_reason(code: str) -> None:
     """Code, sentence, and whether trying again can help."""
     found = encoded(views.image(image(1, State.FAILED, error=code), url_for))
     sentence, retryable = FAILURES[code]
@@ -264,21 +264,21 @@ def updates(found: Dream, changed: Image | None) -> list[tuple[int, str, Any]]:
 
 
 @pytest.mark.parametrize("state", [State.QUEUED, State.RENDERING, State.STORING])
-def test_news_of_an_image_on_its_way_is_the_dreams_state(state: State) -> None:
+def test_an_image_in_progress_updates_the_dreams_state(state: State) -> None:
     """Claimed, stored, handed back, tried again."""
     changed = image(2, state)
     assert updates(dream(image(1, State.COMPLETED), changed), changed) == [(0, "image_update", "processing")]
 
 
 @pytest.mark.parametrize("state", [State.COMPLETED, State.FAILED])
-def test_news_of_one_of_several_is_its_progress(state: State) -> None:
+def test_the_end_of_one_of_several_images_is_its_progress(state: State) -> None:
     """Under its own number: it does not replace what waits of another image, nor of the dream."""
     changed = image(2, state)
     assert updates(dream(image(1, State.QUEUED), changed), changed) == [(2, "image_progress", None)]
 
 
 @pytest.mark.parametrize(("state", "status"), [(State.COMPLETED, "completed"), (State.FAILED, "failed")])
-def test_news_of_the_last_one_is_its_progress_and_then_the_end(state: State, status: str) -> None:
+def test_the_end_of_the_last_image_is_its_progress_and_then_the_state(state: State, status: str) -> None:
     """In this order, so that a client has a message for every image before the last one."""
     changed = image(1, state)
     assert updates(dream(changed), changed) == [(1, "image_progress", None), (0, "image_update", status)]
@@ -293,14 +293,14 @@ def test_news_of_the_last_one_is_its_progress_and_then_the_end(state: State, sta
         ((State.FAILED,), "failed"),
     ],
 )
-def test_news_of_the_dream_itself_is_its_state(images: tuple[State, ...], status: str) -> None:
+def test_a_change_of_the_dream_itself_is_its_state(images: tuple[State, ...], status: str) -> None:
     """Made, changed, an image added or removed."""
     found = dream(*(image(number, state) for number, state in enumerate(images, 1)))
     assert updates(found, None) == [(0, "image_update", status)]
 
 
 @pytest.mark.parametrize("state", State)
-def test_news_of_a_deleted_dream_is_that_it_is_gone(state: State) -> None:
+def test_a_deleted_dream_has_only_its_deletion(state: State) -> None:
     """Nothing else, whatever its images do."""
     changed = image(1, state)
     assert updates(dream(changed, deleted=True), None) == [(0, "dream_deleted", None)]
@@ -308,7 +308,7 @@ def test_news_of_a_deleted_dream_is_that_it_is_gone(state: State) -> None:
 
 
 @pytest.mark.parametrize("code", FAILURES)
-def test_a_failure_is_said_in_the_readers_language(code: str) -> None:
+def test_a_failure_is_in_the_readers_language(code: str) -> None:
     """In a dream, and in the messages about it."""
     failed = image(1, State.FAILED, error=code)
     expected = failure(code, "zh")

@@ -10,7 +10,7 @@ from tests.oss_server import OssServer
 ON_OSS_TOO = {
     "test_every_kind_of_picture_goes_in_and_all_events_come_in_order",
     "test_the_same_bytes_again_are_not_rendered_again",
-    "test_a_failed_picture_says_why_and_can_be_tried_again",
+    "test_a_failed_picture_has_a_reason_and_can_be_retried",
     "test_kill_9_of_the_server_loses_nothing",
     "test_kill_9_of_a_worker_costs_one_image_one_try",
     "test_the_original_is_untouched_and_private",

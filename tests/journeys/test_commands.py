@@ -54,7 +54,7 @@ async def test_check_tries_every_part(data: Path) -> None:
 
 
 @pytest.mark.gen_test
-async def test_check_says_what_is_wrong_and_ends_with_1(data: Path, mongodb_uri: str) -> None:
+async def test_check_names_the_mistake_and_exits_with_1(data: Path, mongodb_uri: str) -> None:
     """Each part by itself, with what to do; the others are tried all the same."""
     good = settings(data, mongodb_uri)
     with OssServer() as oss:

@@ -18,7 +18,7 @@ async def is_full(api: Api, path: str) -> bool:
 
 
 @pytest.mark.gen_test
-async def test_a_stream_tells_what_a_socket_tells(data: Path, mongodb_uri: str) -> None:
+async def test_a_stream_and_a_socket_get_the_same_messages(data: Path, mongodb_uri: str) -> None:
     """The same messages in the same order while pictures come; who is late gets the state; a deletion ends both."""
     quiet = settings(data, mongodb_uri, websocket__ping_interval=600)
     async with Server(data, **quiet) as server, Api(server.url) as api:

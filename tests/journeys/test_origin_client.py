@@ -96,7 +96,7 @@ async def test_pictures_come_to_their_places(data: Path, mongodb_uri: str) -> No
 
 
 @pytest.mark.gen_test
-async def test_a_failure_is_told(data: Path, mongodb_uri: str) -> None:
+async def test_a_failure_reaches_the_client(data: Path, mongodb_uri: str) -> None:
     """When no picture could be made, the status is failed, and there are no images."""
     async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
         await api.sign_up()
@@ -109,7 +109,7 @@ async def test_a_failure_is_told(data: Path, mongodb_uri: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_who_comes_late_is_told_at_once(data: Path, mongodb_uri: str) -> None:
+async def test_a_late_client_gets_the_state_at_once(data: Path, mongodb_uri: str) -> None:
     """The pictures were ready before it connected: the message after the greeting has them."""
     async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
         await api.sign_up()

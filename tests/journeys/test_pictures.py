@@ -192,7 +192,7 @@ async def until_files(server: Server, wanted: set[str]) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_failed_picture_says_why_and_can_be_tried_again(data: Path, mongodb_uri: str) -> None:
+async def test_a_failed_picture_has_a_reason_and_can_be_retried(data: Path, mongodb_uri: str) -> None:
     """A picture that cannot be read fails by itself, with a sentence; a retry is a new attempt."""
     async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
         await api.sign_up()

@@ -102,7 +102,7 @@ async def test_signing_out_closes_the_connections(data: Path, mongodb_uri: str) 
 
 
 @pytest.mark.gen_test
-async def test_a_token_that_ends_says_so_and_can_be_extended(data: Path, mongodb_uri: str) -> None:
+async def test_an_expiring_token_is_announced_and_can_be_renewed(data: Path, mongodb_uri: str) -> None:
     """`token_expiring` comes before the end; a fresh token extends the connection, and without one it is 4101."""
     short = settings(data, mongodb_uri, auth__access_lifetime=seconds(2))
     async with Server(data, **short) as server, Api(server.url) as api:
@@ -141,7 +141,7 @@ async def test_two_tabs_and_a_thousand_changes(data: Path, mongodb_uri: str) -> 
 
 @pytest.mark.campaign(sample=1, whole=10)
 @pytest.mark.gen_test
-async def test_a_listener_that_reads_at_once_hears_of_every_picture(
+async def test_a_listener_that_reads_at_once_misses_no_picture(
     data: Path, mongodb_uri: str, campaign: Campaign
 ) -> None:
     """8 dreams with 20 small pictures added to each, in two workers: 160 of 160 `image_progress`, each once."""

@@ -162,7 +162,7 @@ async def accepts(*_: Any) -> None:
     ],
 )
 @pytest.mark.gen_test
-async def test_a_disk_that_does_not_do_what_it_says(
+async def test_a_disk_that_returns_other_bytes_is_reported(
     data: Path, mongodb_uri: str, monkeypatch: pytest.MonkeyPatch, method: str, broken: Any, words: str
 ) -> None:
     """What is stored is read, listed, served and deleted, and each is looked at."""

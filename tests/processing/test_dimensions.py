@@ -56,7 +56,7 @@ def test_the_size_is_the_upright_pictures(kind: str, options: dict[str, Any], or
         (photos.bomb_png, (50_000, 50_000)),
     ],
 )
-def test_each_format_tells_its_size(make: Callable[[], bytes], size: dimensions.Size) -> None:
+def test_the_size_of_each_format_is_read(make: Callable[[], bytes], size: dimensions.Size) -> None:
     """Moving pictures by their canvas; one that will be refused as well."""
     assert upright_size(make()) == size
 

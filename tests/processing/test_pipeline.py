@@ -391,7 +391,7 @@ async def test_the_second_try_succeeds_without_a_look_at_the_queue(bench: Bench)
 
 
 @in_fake_time
-async def test_an_upload_that_is_gone_is_said_to_be_lost(bench: Bench) -> None:
+async def test_a_missing_upload_is_lost(bench: Bench) -> None:
     """No worker is bothered with it."""
     bench.upload("dream")
     bench.staging.remove("dream-1")

@@ -65,7 +65,7 @@ async def test_what_create_returns_is_what_get_reads(dreams: Dreams, published: 
 
 
 @pytest.mark.gen_test
-async def test_a_dream_is_kept_as_it_was_told(dreams: Dreams, clock: Clock) -> None:
+async def test_a_dream_is_stored_as_it_was_given(dreams: Dreams, clock: Clock) -> None:
     """Every field, in milliseconds, with the dreamer's offset."""
     made = await dreams.create(ADA, FULL, [])
     assert (made.title, made.content, made.mood, made.lucidity) == ("By the sea", "我站在雨里。😴", "calm", 0)
@@ -487,7 +487,7 @@ async def test_a_deleted_dream_is_gone_for_its_readers_at_once(dreams: Dreams, p
 
 
 @pytest.mark.gen_test
-async def test_of_many_deletions_at_once_one_is_told(dreams: Dreams, published: Published) -> None:
+async def test_of_many_deletions_at_once_one_is_published(dreams: Dreams, published: Published) -> None:
     """The others find nothing to delete."""
     made = await dreams.create(ADA, FULL, [])
     published.clear()
@@ -527,7 +527,7 @@ async def test_added_images_are_queued_behind_the_others(dreams: Dreams, clock: 
 
 
 @pytest.mark.gen_test
-async def test_an_image_has_the_size_that_its_header_told(dreams: Dreams) -> None:
+async def test_an_image_has_the_size_of_its_header(dreams: Dreams) -> None:
     """From the start, in a new dream and in an old one; None if the header has no size."""
     sent = [replace(upload(), width=4032, height=3024), upload()]
     made = await dreams.create(ADA, Draft(), sent)
@@ -766,7 +766,7 @@ async def test_a_key_of_a_deleted_dream_makes_no_other(
 
 
 @pytest.mark.gen_test
-async def test_every_write_raises_the_revision_and_is_told_once(dreams: Dreams, published: Published) -> None:
+async def test_every_write_raises_the_revision_and_is_published_once(dreams: Dreams, published: Published) -> None:
     """With what the update returned; reads publish nothing."""
     made = await dreams.create(ADA, Draft(content="abc"), uploads(1))
     await dreams.update(ADA, made.id, {"title": "x"})
@@ -783,7 +783,7 @@ async def test_every_write_raises_the_revision_and_is_told_once(dreams: Dreams, 
 
 
 @pytest.mark.gen_test
-async def test_a_write_that_fails_is_told_to_nobody(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_write_that_fails_is_not_published(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
     """Here because the database is down."""
     monkeypatch.setattr("storage.mongo.SELECTION_TIMEOUT", 50)
 

@@ -131,7 +131,7 @@ class FilesSuite:
         assert await content(files, KEY) == b"a picture"
 
     @pytest.mark.gen_test
-    async def test_a_source_that_is_missing_is_told(self, files: Files, tmp_path: Path) -> None:
+    async def test_a_missing_source_is_an_error(self, files: Files, tmp_path: Path) -> None:
         """And nothing is there under the key."""
         with pytest.raises(Unavailable):
             await files.put(KEY, tmp_path / "nothing", "image/jpeg")
@@ -212,7 +212,7 @@ def test_without_oss_nothing_of_it_is_loaded(tmp_path: Path, io_loop: IOLoop) ->
 
 
 @pytest.mark.gen_test
-async def test_a_key_says_where_its_file_is(tmp_path: Path, picture: Path) -> None:
+async def test_a_key_names_the_storage_of_its_file(tmp_path: Path, picture: Path) -> None:
     """New files go where the settings say; both are read, listed and removed, whatever they say."""
     with OssServer() as oss, DataFolder(configured(tmp_path)) as data_folder:
         for backend in ("oss", "local"):

@@ -192,7 +192,7 @@ async def test_asking_again_after_a_lost_answer_gets_it(dreams: Dreams, jobs: Jo
 
 
 @pytest.mark.gen_test
-async def test_asking_again_after_a_lost_failure_tells_of_it(dreams: Dreams, jobs: Jobs, published: Published) -> None:
+async def test_asking_again_after_a_lost_failure_finds_it(dreams: Dreams, jobs: Jobs, published: Published) -> None:
     """The first time nothing was published, because the answer never came."""
     await made(dreams)
     job = await claimed(jobs)
@@ -522,7 +522,7 @@ async def test_of_two_retries_one_counts(dreams: Dreams, jobs: Jobs, published: 
 
 
 @pytest.mark.gen_test
-async def test_the_size_that_a_header_told_stays_until_rendering_knows(dreams: Dreams, jobs: Jobs) -> None:
+async def test_the_size_of_a_header_stays_until_rendering_knows(dreams: Dreams, jobs: Jobs) -> None:
     """A failure and a retry keep the size, so that the page keeps the picture's place free."""
     await dreams.create(ADA, Draft(), [replace(upload(), width=40, height=30)])
     done = await failed(jobs)

@@ -47,7 +47,7 @@ def everything(folder: Path) -> list[str]:
 
 
 @pytest.mark.gen_test
-async def test_nothing_is_left_beside_the_files(files: LocalFiles, folder: Path, picture: Path) -> None:
+async def test_no_other_files_are_left(files: LocalFiles, folder: Path, picture: Path) -> None:
     """Whatever was put, replaced, checked and deleted."""
     for key in ("f/1.jpg", "f/1.jpg", "g/1.jpg"):
         await files.put(key, picture, "image/jpeg")
@@ -58,7 +58,7 @@ async def test_nothing_is_left_beside_the_files(files: LocalFiles, folder: Path,
 
 
 @pytest.mark.gen_test
-async def test_what_a_crash_left_beside_a_file_goes_with_it(files: LocalFiles, folder: Path, picture: Path) -> None:
+async def test_leftovers_of_a_crash_are_deleted_with_their_file(files: LocalFiles, folder: Path, picture: Path) -> None:
     """A part of it, under the name it had while it was written."""
     await files.put("f/1.jpg", picture, "image/jpeg")
     (folder / "f" / ".1.jpg.0123").write_bytes(b"a pic")
@@ -299,7 +299,9 @@ def test_another_secret_signs_otherwise(files: LocalFiles, folder: Path, clock: 
 
 
 @pytest.mark.gen_test
-async def test_a_full_disk_is_told_and_leaves_nothing(small_disk: SmallDisk, tmp_path: Path, clock: Clock) -> None:
+async def test_a_full_disk_raises_no_space_and_leaves_nothing(
+    small_disk: SmallDisk, tmp_path: Path, clock: Clock
+) -> None:
     """No part of the file that did not fit; what was there stays, and the next that fits is taken."""
     folder = small_disk.folder / "media"
     files = LocalFiles(folder, secret=SECRET, clock=clock)

@@ -40,7 +40,7 @@ def test_a_database_that_does_not_answer_is_unavailable(failure: Exception) -> N
 
 
 @pytest.mark.parametrize("code", [13, 18])
-def test_refused_credentials_are_said_plainly(code: int) -> None:
+def test_rejected_credentials_have_a_plain_sentence(code: int) -> None:
     """Without the cause, in which the driver names the user."""
     with pytest.raises(Unavailable, match="rejects the username or the password") as caught, translate_errors():
         raise driver.OperationFailure("Authentication failed for ada", code)
@@ -110,7 +110,7 @@ async def test_a_database_that_is_there_answers(mongodb_uri: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_what_is_told_to_clients_is_written_durably(database: Database) -> None:
+async def test_acknowledged_writes_are_durable(database: Database) -> None:
     """By a majority and with the journal, whatever the address says."""
     assert database.write_concern.document == {"w": "majority", "j": True, "wtimeout": 10_000}
     assert database["dreams"].write_concern == database.write_concern
@@ -151,7 +151,7 @@ async def test_a_closed_connection_answers_no(mongodb_uri: str) -> None:
         "mongodb://[::1",
     ],
 )
-async def test_an_address_that_is_none_is_told_without_its_password(uri: str) -> None:
+async def test_an_invalid_uri_is_reported_without_its_password(uri: str) -> None:
     """In one sentence, at the start; drivers like to quote pieces of what they cannot read."""
     with pytest.raises(Unavailable, match=r"mongodb\.uri is not a valid URI of MongoDB") as caught:
         await Mongo(uri, "x").__aenter__()

@@ -166,7 +166,7 @@ def test_ctrl_c_in_the_terminal_does_not_reach_it(folder: Path) -> None:
     asyncio.run(main())
 
 
-def test_it_is_not_told_our_secrets(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mongod_does_not_see_our_secrets(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Settings in the server's environment stay out of the child's."""
     monkeypatch.setenv("DREAMLOG_AUTH__SECRET", "moonlight")
 
@@ -424,7 +424,7 @@ def test_its_log_stays_within_bounds(folder: Path, monkeypatch: pytest.MonkeyPat
     asyncio.run(main())
 
 
-def test_damaged_data_are_told_in_words(folder: Path) -> None:
+def test_damaged_data_is_explained(folder: Path) -> None:
     """The lines of its log that matter, what to do, and nothing left running or locked."""
 
     async def main() -> None:
@@ -448,7 +448,7 @@ def test_damaged_data_are_told_in_words(folder: Path) -> None:
     asyncio.run(main())
 
 
-def test_a_binary_that_cannot_run_is_told_in_words(folder: Path, tmp_path: Path) -> None:
+def test_a_binary_that_cannot_run_is_explained(folder: Path, tmp_path: Path) -> None:
     """One for another processor, one without its libraries, one that is none."""
     for binary, sentence in (
         (a_script(tmp_path / "old-processor", "kill -4 $$"), "lacks AVX"),
@@ -459,7 +459,7 @@ def test_a_binary_that_cannot_run_is_told_in_words(folder: Path, tmp_path: Path)
             asyncio.run(Mongod(folder, binary=binary).__aenter__())
 
 
-def test_a_folder_that_cannot_be_made_is_told_in_words(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_explained(tmp_path: Path) -> None:
     """Here because a file is in its place."""
     (tmp_path / "data").write_text("")
     with pytest.raises(MongodFailed, match="cannot run in"):
@@ -473,7 +473,7 @@ def test_mongod_on_the_path_comes_first(tmp_path: Path, monkeypatch: pytest.Monk
     assert find_mongod() == binary
 
 
-def test_without_any_mongod_the_message_says_what_to_install_or_set(
+def test_without_any_mongod_the_message_names_the_remedies(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither on PATH nor among the Python packages."""
@@ -496,7 +496,7 @@ def test_a_missing_run_bit_of_the_package_is_set(tmp_path: Path, monkeypatch: py
     assert os.access(binary, os.X_OK)
 
 
-def test_a_run_bit_that_may_not_be_set_is_told_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_binary_that_cannot_be_made_executable_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The package belongs to another user; a file that not even root may change stands for it."""
     binary = tmp_path / "fiftyone/db/bin/mongod"
     binary.parent.mkdir(parents=True)

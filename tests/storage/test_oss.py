@@ -136,7 +136,7 @@ def test_a_cut_upload_goes_on_where_it_was(
     assert not oss.uploads
 
 
-def test_an_upload_whose_beginning_was_not_heard_of_leaves_nothing(
+def test_an_upload_whose_first_answer_was_lost_leaves_nothing(
     oss: OssServer, opened: Opened, tmp_path: Path, io_loop: IOLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """OSS has begun it, the answer with its id is lost, and another one is begun."""
@@ -228,9 +228,7 @@ def test_what_arrives_otherwise_is_sent_again(
     assert oss.writes[NAME] == {hashlib.md5(b"a picture").hexdigest().upper()}
 
 
-def test_a_storage_that_says_nothing_is_given_up(
-    oss: OssServer, opened: Opened, picture: Path, io_loop: IOLoop
-) -> None:
+def test_a_silent_storage_is_given_up(oss: OssServer, opened: Opened, picture: Path, io_loop: IOLoop) -> None:
     """After read_timeout, each time."""
     files = opened(read_timeout=0.05)
     oss.faults.delay = 0.5

@@ -73,7 +73,7 @@ async def test_a_copy_replaces_the_one_before(database: Database, tmp_path: Path
 
 
 @pytest.mark.gen_test
-async def test_a_copy_without_room_says_how_much_is_missing(database: Database, small_disk: SmallDisk) -> None:
+async def test_a_copy_without_room_names_the_missing_megabytes(database: Database, small_disk: SmallDisk) -> None:
     """And leaves nothing on the full disk."""
     await database["dreams"].insert_many([{"_id": number, "content": "x" * 1_000_000} for number in range(3)])
     with pytest.raises(NoSpace, match=r"needs \d+ MB more|no room left"):

@@ -233,7 +233,7 @@ async def test_an_upload_that_cannot_be_read_is_unavailable(staging: Staging, fo
 # ---- room
 
 
-def test_an_upload_needs_room_beside_the_reserve(staging: Staging, folder: Path) -> None:
+def test_an_upload_leaves_the_reserve_free(staging: Staging, folder: Path) -> None:
     """The database and the variants need some as well."""
     free = shutil.disk_usage(folder).free
     staging.check_room(0)
@@ -244,7 +244,7 @@ def test_an_upload_needs_room_beside_the_reserve(staging: Staging, folder: Path)
 
 
 @pytest.mark.gen_test
-async def test_a_disk_that_fills_up_is_told(small_disk: SmallDisk) -> None:
+async def test_a_disk_that_fills_up_raises_no_space(small_disk: SmallDisk) -> None:
     """In the middle or at the last byte; what came of the upload can be discarded, and then there is room again."""
     staging = Staging(small_disk.folder / "staging")
     large = staging.part()

@@ -94,7 +94,7 @@ async def lasts(database: Database, dream: Dream) -> list[str]:
 
 
 @pytest.mark.gen_test
-async def test_every_write_says_what_it_changed(
+async def test_every_write_records_its_kind_of_change(
     dreams: Dreams, jobs: Jobs, references: References, database: Database, clock: Clock
 ) -> None:
     """`last` has the owner, the edition, the change and a number that never repeats; clients never see it."""

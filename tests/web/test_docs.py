@@ -55,7 +55,7 @@ async def test_search_leaves_what_has_all_words(data: Path, mongodb_uri: str) ->
 
 
 @pytest.mark.gen_test
-async def test_the_documentation_speaks_both_languages(data: Path, mongodb_uri: str) -> None:
+async def test_the_documentation_has_both_languages(data: Path, mongodb_uri: str) -> None:
     """As the browser does, as the reader chooses, and as the journal on this device is set."""
     async with Server(data, **settings(data, mongodb_uri)) as server, browsing(server.url) as chromium:
         ada = await chromium.person(locale="zh-CN")

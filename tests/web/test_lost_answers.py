@@ -186,7 +186,7 @@ async def test_a_network_that_swallows_everything(data: Path, mongodb_uri: str, 
 
 
 @pytest.mark.gen_test(timeout=180)
-async def test_a_list_that_is_left_while_it_loads_is_told_nothing(data: Path, mongodb_uri: str) -> None:
+async def test_a_list_that_is_left_while_it_loads_gets_no_update(data: Path, mongodb_uri: str) -> None:
     """Each view has one connection, and closes it when the user leaves the view."""
     async with Server(data, **settings(data, mongodb_uri)) as server, browsing(server.url) as chromium:
         ada = await chromium.person()
