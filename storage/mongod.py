@@ -49,6 +49,7 @@ STOP_TIMEOUT = 10  # s; measured: 1. A kill costs a recovery at the next start, 
 FIRST_PAUSE, LAST_PAUSE = 0.1, 5.0  # s between restarts
 STEADY = 60  # s; a mongod that ran for longer is restarted with the first pause again
 LOG_INTERVAL = 60  # s between checks of the log's size
+NEARLY_FULL = 100_000  # bytes of free disk below which mongod cannot even write why it failed
 LOG_LIMIT = 8_000_000  # bytes; measured: a start writes 40 000, then a few lines for each connection
 
 HINTS = {
@@ -333,7 +334,8 @@ class Mongod:
         # The first errors are the cause, the later ones its consequences.
         errors = list(dict.fromkeys(filter(None, map(_error_text, lines))))[:5] or lines[-3:]
         text = "\n".join([f"MongoDB ({self._binary}) {ending}.", *(f"  {line[:300]}" for line in errors)])
-        hint = next(hint for sign, hint in HINTS.items() if sign in text)
+        full = shutil.disk_usage(self._folder).free < NEARLY_FULL
+        hint = HINTS["No space left"] if full else next(hint for sign, hint in HINTS.items() if sign in text)
         return f"{text}\n{hint}\nThe folder is {self._folder}; {self._log.name} in it is the whole log."
 
 

@@ -459,6 +459,15 @@ def test_a_binary_that_cannot_run_is_explained(folder: Path, tmp_path: Path) -> 
             asyncio.run(Mongod(folder, binary=binary).__aenter__())
 
 
+def test_a_disk_too_full_for_the_log_is_explained(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log has no error then, because mongod could not write it."""
+    monkeypatch.setattr(mongod, "NEARLY_FULL", 1 << 62)
+    with pytest.raises(MongodFailed, match=r"The disk is full\."):
+        asyncio.run(Mongod(folder, binary=a_script(tmp_path / "silent", "kill -6 $$")).__aenter__())
+
+
 def test_a_folder_that_cannot_be_created_is_explained(tmp_path: Path) -> None:
     """Here because a file is in its place."""
     (tmp_path / "data").write_text("")
