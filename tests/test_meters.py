@@ -19,7 +19,7 @@ def test_bounds_ascend() -> None:
 
 
 def test_requests_count_by_method_route_and_status() -> None:
-    """Their durations do not tell statuses apart."""
+    """Durations are counted without the status."""
     requests = RequestMeters()
     requests.observe("GET", "/api/dreams", 200, 0.002)
     requests.observe("GET", "/api/dreams", 401, 0.001)

@@ -9,7 +9,7 @@ PROXIES = ("10.0.0.0/8", "::1", "192.168.1.1")
 
 
 class Context:
-    """What a connection tells of its other end."""
+    """The facts of a connection about its client."""
 
     def __init__(self, remote_ip: str, protocol: str) -> None:
         self.remote_ip = remote_ip
@@ -110,7 +110,7 @@ def test_a_trusted_network_may_be_written_by_any_of_its_addresses() -> None:
     ],
 )
 def test_urls_begin_with_the_host_that_the_client_used(headers: dict[str, str], remote_ip: str, base: str) -> None:
-    """As the connection tells it, or a trusted proxy, but never the client through headers of a proxy."""
+    """The connection or a trusted proxy names it; a client that sends the headers of a proxy is ignored."""
     assert access().base_url(request(*headers.items(), remote_ip=remote_ip)) == base
 
 

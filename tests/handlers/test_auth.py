@@ -259,7 +259,7 @@ async def test_composition_of_letters_makes_no_other_password(client: Client) ->
 
 @pytest.mark.gen_test
 async def test_unknown_and_wrong_look_alike(client: Client) -> None:
-    """Nobody can tell from the answer whether a name exists, nor from passwords that no account could have."""
+    """The answer does not reveal whether a name exists, not even for a password that no account can have."""
     await client.register()
     answers = [
         await client.login("Ann", "wrong password"),
@@ -378,7 +378,7 @@ async def test_refresh_token_comes_in_a_cookie_too(client: Client) -> None:
 
 @pytest.mark.gen_test
 async def test_cookie_of_https_stays_on_https(client: Client) -> None:
-    """Behind a proxy that speaks https the cookie is never sent without."""
+    """Behind a proxy with https, the cookie is never sent over http."""
     response = await client.call("POST", "/api/auth/register", ANN, X_Forwarded_Proto="https")
     assert refresh_cookie(response)["secure"]
 

@@ -62,7 +62,7 @@ def test_more_than_ever_fit_are_refused(clock: Clock) -> None:
 
 
 def test_zero_is_no_limit(clock: Clock) -> None:
-    """Anything goes, and nothing is remembered or given back."""
+    """Everything is allowed, and nothing is remembered or returned."""
     rate = Rate(0, 60, clock)
     assert [rate.take("ann", 1000) for _ in range(3)] == [0, 0, 0]
     rate.give_back("ann")
@@ -117,7 +117,7 @@ def test_what_is_given_back_fits_again(clock: Clock) -> None:
 
 
 def test_giving_back_leaves_nothing_behind(clock: Clock) -> None:
-    """What is given back, even twice, was never taken; a stranger has nothing to give back."""
+    """A returned use does not count, even if it is returned twice; an unknown key has none to return."""
     rate = Rate(2, 60, clock)
     rate.take("ann")
     clock.now += 1

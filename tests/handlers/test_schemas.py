@@ -13,7 +13,7 @@ from handlers.schemas import example, name, ref, schemas, used
     ("kind", "expected"), [(ImageBody, "Image"), (PingMessage, "Ping"), (ErrorMessage, "ErrorMessage")]
 )
 def test_names_are_natural(kind: type, expected: str) -> None:
-    """Without what tells our classes apart."""
+    """Without the tag that distinguishes our classes."""
     assert name(kind.__name__) == expected
     assert expected in schemas()
 

@@ -1,4 +1,4 @@
-"""What the server tells of itself is what it keeps to."""
+"""The limits that the server publishes are the limits that it applies."""
 
 from pathlib import Path
 

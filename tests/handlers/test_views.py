@@ -265,7 +265,7 @@ def updates(found: Dream, changed: Image | None) -> list[tuple[int, str, Any]]:
 
 @pytest.mark.parametrize("state", [State.QUEUED, State.RENDERING, State.STORING])
 def test_an_image_in_progress_updates_the_dreams_state(state: State) -> None:
-    """Claimed, stored, handed back, tried again."""
+    """Claimed, stored, released, retried."""
     changed = image(2, state)
     assert updates(dream(image(1, State.COMPLETED), changed), changed) == [(0, "image_update", "processing")]
 

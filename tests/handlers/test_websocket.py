@@ -617,7 +617,7 @@ async def test_client_that_never_reads_is_cut_off(slow_timeout: float, lasts: fl
         with contextlib.suppress(OSError):  # reset, or a broken pipe: the only way out of the loop
             while True:
                 await client.send(0x1, ping)
-        await until(lambda: world.ended, "Tornado has let go of it")
+        await until(lambda: world.ended, "Tornado has closed the handler")
         assert 0 < world.most_waiting <= MAX_QUEUED
         assert world.nobody_is_left()
 

@@ -1,4 +1,4 @@
-"""What is done from the terminal, beside a running server or without one: check, move-media, orphans."""
+"""The commands of the terminal, with and without a running server: check, move-media, orphans."""
 
 import asyncio
 import os
@@ -37,7 +37,7 @@ def addresses(dreams: list[Json]) -> list[str]:
 
 @pytest.mark.gen_test
 async def test_check_tries_every_part(data: Path) -> None:
-    """With nothing running, and beside a server on the same data; a line of each, and nothing is left."""
+    """With and without a running server on the same data; one line for each part, and no file is left."""
     with OssServer() as oss:
         for backend in ("local", "oss"):
             code, said = await command(data, "check", **oss.settings(backend=backend))
@@ -55,7 +55,7 @@ async def test_check_tries_every_part(data: Path) -> None:
 
 @pytest.mark.gen_test
 async def test_check_names_the_mistake_and_exits_with_1(data: Path, mongodb_uri: str) -> None:
-    """Each part by itself, with what to do; the others are tried all the same."""
+    """Each failing part has a remedy, and the other parts are still checked."""
     good = settings(data, mongodb_uri)
     with OssServer() as oss:
         for wrong, words in (

@@ -12,7 +12,7 @@ from tests.client import Api, Server, Socket, settings, until
 
 @pytest.mark.gen_test
 async def test_a_dream_is_written_read_changed_and_deleted(data: Path, mongodb_uri: str) -> None:
-    """What was written is what is read, in its own offset; a change tells the listeners; a deletion ends them."""
+    """A dream is read as it was written, with its offset; a change reaches the listeners, a deletion ends them."""
     async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
         await api.sign_up()
         written = {

@@ -30,7 +30,7 @@ async def test_a_stream_and_a_socket_get_the_same_messages(data: Path, mongodb_u
             await api.add(dream["id"], photos.small_jpeg(1), photos.small_jpeg(2), photos.corrupt_jpeg())
             for listener in (socket, events):
                 await listener.message("image_progress", done=3)
-            await until(lambda: socket.types()[-1] == events.types()[-1] == "image_update", "all is told")
+            await until(lambda: socket.types()[-1] == events.types()[-1] == "image_update", "both have every message")
             progress = [each for each in events.messages if each["type"] == "image_progress"]
             assert progress == [each for each in socket.messages if each["type"] == "image_progress"]
             assert [each["done"] for each in progress] == [1, 2, 3]
@@ -70,7 +70,7 @@ async def test_a_dream_is_followed_by_reads_that_wait(data: Path, mongodb_uri: s
 
 @pytest.mark.gen_test
 async def test_a_stop_waits_for_no_listener(data: Path, mongodb_uri: str) -> None:
-    """Fifty streams and fifty reads are told to come back, and the server ends as it does without them."""
+    """Fifty streams and fifty reads are asked to reconnect, and the server ends as it does without them."""
     async with Server(data, **settings(data, mongodb_uri, limits__connections=100)) as server:
         async with Api(server.url) as api, AsyncExitStack() as stack:
             await api.sign_up()

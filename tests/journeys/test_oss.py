@@ -14,7 +14,7 @@ from tests.oss_server import KEY_ID, SECRET, OssServer
 
 
 def names_of(dreams: list[Json]) -> set[str]:
-    """What completed dreams name in the bucket, but for their originals, whose names nobody is told."""
+    """The names in the bucket of completed dreams, without the originals, whose names are secret."""
     images = [image for dream in dreams for image in dream["images"]]
     urls = {variant["url"] for image in images for variant in image["variants"].values()}
     return {url.partition("?")[0].partition("/dreams/")[2] for url in urls}
@@ -130,13 +130,13 @@ async def test_the_server_starts_and_stops_without_its_storage(data: Path, mongo
             api.url = server.url
             dream = await api.finished(dream["id"])
             assert dream["images"][0]["attempt"] == 2, "the kill counts as a try, the storage and the stop do not"
-            await until(lambda: len(oss.names()) == 2, "what was let go of is gone")
+            await until(lambda: len(oss.names()) == 2, "the unreferenced files are gone")
             check_bucket(oss, [dream])
 
 
 @pytest.mark.gen_test
 async def test_a_wrong_key_or_bucket_stops_the_start(data: Path, mongodb_uri: str) -> None:
-    """With the setting to look at, and not at the first upload; and nobody is told what it is."""
+    """The error names the setting but not its value, and comes before the first upload."""
     with OssServer() as oss:
         for wrong, words in (
             ({"access_key_id": "LTAIunknown"}, "storage.access_key_id"),

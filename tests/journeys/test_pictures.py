@@ -28,7 +28,7 @@ def has_no_metadata(image: Image.Image) -> bool:
 
 @pytest.mark.gen_test
 async def test_every_kind_of_picture_goes_in_and_all_events_come_in_order(data: Path, mongodb_uri: str) -> None:
-    """Phone JPEG, HEIC, PNG, GIF, AVIF, CMYK, 16 bits, WebP, TIFF, BMP: told of one by one, then as a whole."""
+    """Phone JPEG, HEIC, PNG, GIF, AVIF, CMYK, 16 bits, WebP, TIFF, BMP: progress for each, then the whole state."""
     uploads = [
         photos.phone_jpeg(),
         photos.heic(),
@@ -138,7 +138,7 @@ async def test_nobody_is_ever_late(data: Path, mongodb_uri: str) -> None:
 
 @pytest.mark.gen_test
 async def test_200_clients_at_once_lose_no_event(data: Path, mongodb_uri: str) -> None:
-    """200 people's dreams, a listener for each opened at once: every one of them is told of the end."""
+    """200 people's dreams, each with a listener from the start: every listener gets the end."""
     tiny = [photos.small_jpeg(seed) for seed in range(200)]
     async with Server(data, **settings(data, mongodb_uri)) as server:
         async with Api(server.url) as api:

@@ -86,7 +86,7 @@ async def test_an_upload_under_way_is_answered_before_the_stop(data: Path, mongo
 
 @pytest.mark.gen_test
 async def test_a_second_signal_stops_at_once(data: Path) -> None:
-    """Whoever is in a hurry presses Ctrl-C twice; nothing is lost even then."""
+    """A second Ctrl-C ends the server at once; nothing is lost even then."""
     async with Server(data) as server, Api(server.url) as api:
         await api.sign_up()
         dream = await api.dream(photos.slow_png())

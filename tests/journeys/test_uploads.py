@@ -181,7 +181,7 @@ async def test_an_empty_file_field_is_no_image(data: Path, mongodb_uri: str) -> 
 
 @pytest.mark.gen_test
 async def test_an_image_removed_in_the_middle_is_gone(data: Path, mongodb_uri: str) -> None:
-    """Removing an image or a dream while it is processed leaves no file, and tells the listeners."""
+    """Removing an image or a dream while it is processed leaves no file, and the listeners get the change."""
     async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
         await api.sign_up()
         dream = await api.dream(photos.phone_jpeg(), photos.small_jpeg(1))

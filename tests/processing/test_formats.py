@@ -1,4 +1,4 @@
-"""What the first bytes tell."""
+"""Formats are recognized by their first bytes."""
 
 from collections.abc import Callable
 
@@ -21,7 +21,7 @@ MADE: dict[str, Callable[[], bytes]] = {
 
 @pytest.mark.parametrize(("kind", "make"), MADE.items())
 def test_every_accepted_format_is_known_by_its_head(kind: str, make: Callable[[], bytes]) -> None:
-    """The first bytes of real files tell the formats apart; each format has a media type and an extension."""
+    """The first bytes of real files identify the format; each format has a media type and an extension."""
     assert formats.sniff(make()[: formats.HEAD_BYTES]) == kind
     assert formats.MEDIA_TYPES[kind].startswith("image/")
     assert formats.EXTENSIONS[kind].isalnum()

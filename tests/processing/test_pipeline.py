@@ -153,7 +153,7 @@ async def test_the_dream_names_every_file_before_it_is_stored(bench: Bench) -> N
 
 @in_fake_time
 async def test_the_key_of_an_original_cannot_be_guessed(wide: Bench) -> None:
-    """Whoever has a variant's URL knows the folder; the original's name has 128 random bits of its own."""
+    """The URL of a variant reveals the folder, so the name of the original has 128 random bits of its own."""
     for number in range(20):
         wide.upload(f"dream {number}")
     async with wide.running():
@@ -764,7 +764,7 @@ async def test_a_claim_that_a_stop_cuts_off_leaves_no_lease(bench: Bench) -> Non
 
 @in_fake_time
 async def test_a_claim_that_finds_nothing_may_be_cut_off_too(bench: Bench) -> None:
-    """There is no lease to give back then."""
+    """Then there is no lease to release."""
     bench.drain = 0.0
     bench.jobs.seconds["claim"] = 3.0
     async with bench.running() as pipeline:

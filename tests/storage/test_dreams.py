@@ -449,7 +449,7 @@ async def test_no_image_ever_lies_behind_the_end(dreams: Dreams) -> None:
 
 @pytest.mark.gen_test
 async def test_an_image_is_moved_or_found_missing(dreams: Dreams) -> None:
-    """When it is removed in the same moment, whoever moved it successfully was first."""
+    """If it is removed at the same moment, a successful move came first."""
     for _ in range(10):
         made = await dreams.create(ADA, Draft(content="x"), uploads(2))
         moved, removed = await asyncio.gather(

@@ -238,8 +238,8 @@ async def every_late_report(jobs: Jobs, job: Job, published: Published, database
         "failed while storing": jobs.fail(storing, "corrupt"),
         "to be tried again": jobs.fail(job, "crashed"),
         "to be stored again": jobs.fail(storing, "storage_unavailable"),
-        "handed back": jobs.release(job),
-        "handed back while storing": jobs.release(storing),
+        "released": jobs.release(job),
+        "released while storing": jobs.release(storing),
     }.items():
         assert await call is None, report
         assert await database["dreams"].find().to_list(None) == before, report

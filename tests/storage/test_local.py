@@ -109,7 +109,7 @@ async def test_only_its_user_may_look_into_the_folder(files: LocalFiles, folder:
 async def test_a_file_is_durable_when_put_returns(
     files: LocalFiles, folder: Path, picture: Path, same_disk: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its bytes before its name, then each folder that got a new entry, whoever made it."""
+    """Its bytes before its name, then each folder with a new entry, even if another call created it."""
     events: list[tuple[str, str]] = []
     fsync, rename, link = os.fsync, os.rename, os.link
 
@@ -328,7 +328,7 @@ async def test_a_full_disk_raises_no_space_and_leaves_nothing(
 
 @pytest.mark.gen_test
 async def test_a_folder_that_cannot_be_used_is_unavailable(folder: Path, picture: Path, clock: Clock) -> None:
-    """The sentence tells why, but not where on the server."""
+    """The sentence has the reason, but no path of the server."""
     files = LocalFiles(folder, secret=SECRET, clock=clock)
     os.rmdir(folder)
     a_file(folder, b"not a folder")

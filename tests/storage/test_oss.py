@@ -291,7 +291,7 @@ def test_other_answers_are_quoted(
 def test_a_storage_that_is_gone_is_unavailable_and_comes_back(
     oss: OssServer, opened: Opened, picture: Path, io_loop: IOLoop
 ) -> None:
-    """Not refused: whoever waits is served later."""
+    """They are not refused: those that wait are served later."""
     files = opened()
     oss.faults.gone = True
     for step in (files.check, lambda: files.put(KEY, picture, "image/jpeg"), lambda: files.delete([KEY])):
@@ -367,7 +367,7 @@ def test_public_addresses_are_for_pictures_only(
 
 
 def test_addresses_begin_where_the_settings_say(opened: Opened, tmp_path: Path) -> None:
-    """The bucket's own host, or a CDN's; the server may speak to an internal one."""
+    """The bucket's own host, or a CDN's; the server may use an internal one."""
     own = opened(endpoint="https://oss-cn-hangzhou.aliyuncs.com")
     assert own.origins == ("https://dreams.oss-cn-hangzhou.aliyuncs.com",)
     assert own.url(KEY).startswith(f"https://dreams.oss-cn-hangzhou.aliyuncs.com/{NAME}?x-oss-credential=")

@@ -192,14 +192,14 @@ async def test_of_a_swept_dream_its_key_is_left_for_a_day(
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("end", ["handed back", "crashed", "corrupt"])
+@pytest.mark.parametrize("end", ["released", "crashed", "corrupt"])
 async def test_a_try_that_ends_while_storing_lets_go_of_its_files(
     dreams: Dreams, jobs: Jobs, references: References, database: Database, end: str
 ) -> None:
     """The files become pending deletions; the upload stays, because the next try needs it."""
     dream = await made(dreams)
     named = await stored(jobs, await claimed(jobs))
-    done = await (jobs.release(named) if end == "handed back" else jobs.fail(named, end))
+    done = await (jobs.release(named) if end == "released" else jobs.fail(named, end))
     assert done is not None
     assert (done.image.keys, done.image.folder, done.image.recipe) == ([], None, None)
     assert done.image.staged == dream.images[0].staged

@@ -158,7 +158,7 @@ def test_a_folder_that_is_there_is_used(folder: Path) -> None:
 
 
 def test_an_upload_is_removed_by_its_name(staging: Staging, folder: Path) -> None:
-    """One that is gone already is as good as removed."""
+    """A file that no longer exists counts as removed."""
     (folder / "a").write_bytes(b"x")
     for _ in range(2):
         staging.remove("a")

@@ -27,12 +27,12 @@ test('falls back to events after three failed handshakes, with the token in a he
   const pass = time(t)
   const messages = [update(1), progress(1, 2), update(2)]
   const { url, seen } = await script({ websocket: [REFUSED], http: [[...stream(...messages), 'stay']] })
-  const { client, told, times, of } = one(t, url, { dreamId: 'a b' })
+  const { client, received, times, of } = one(t, url, { dreamId: 'a b' })
   client.connect()
   await through(times, pass)
   assert.equal((await times(1, 'connected')).carrier, 'events')
-  await until(() => told.updates.length === 2, 'both states')
-  assert.equal(told.progress.length, 1)
+  await until(() => received.updates.length === 2, 'both states')
+  assert.equal(received.progress.length, 1)
   assert.equal(of('waiting').length, 3)
   const [{ path, authorization }] = await seen('http')
   assert.equal(path, '/api/dreams/a%20b/events')
@@ -62,10 +62,10 @@ test('falls back in a runtime without WebSocket', async (t) => {
   const pass = time(t)
   withoutWebSockets(t)
   const { url } = await script({ http: [[...stream(update(1)), 'stay']] })
-  const { client, told, times } = one(t, url)
+  const { client, received, times } = one(t, url)
   client.connect()
   await through(times, pass)
-  await until(() => told.updates.length, 'the state')
+  await until(() => received.updates.length, 'the state')
 })
 
 test('reads events in any chunks, with any other fields between them', async (t) => {
@@ -78,16 +78,16 @@ test('reads events in any chunks, with any other fields between them', async (t)
     ':\n\n: heartbeat of a proxy\n\n',
     'data: not JSON\n\ndata: null\n\ndata\n\n',
     `data: ${json(3)}\nid: 3\nunknown: field\n\n`,
-    `data: ${json(4)}\n`, // cut off: never told
+    `data: ${json(4)}\n`, // cut off: never delivered
   ].join('')
   for (const way of ['write', 'trickle']) {
     const { url } = await script({ websocket: [REFUSED], http: [[STREAM, { [way]: text }, 'stay']] })
-    const { client, told, times } = one(t, url)
+    const { client, received, times } = one(t, url)
     client.connect()
     await through(times, pass)
-    await until(() => told.updates.at(-1)?.revision === 3, `the last, by ${way}`)
+    await until(() => received.updates.at(-1)?.revision === 3, `the last, by ${way}`)
     assert.deepEqual(
-      told.updates,
+      received.updates,
       [1, 2, 3].map((revision) => JSON.parse(json(revision))),
     )
     client.close()
@@ -105,12 +105,12 @@ test('reconnects a stream that was cut within a character, and reports nothing t
     [...stream(update(1)), { write: whole }, 'stay'],
   ]
   const { url } = await script({ websocket: [REFUSED], http })
-  const { client, told, times } = one(t, url)
+  const { client, received, times } = one(t, url)
   client.connect()
   await through(times, pass, 4)
-  await until(() => told.updates.length === 2, 'both states')
+  await until(() => received.updates.length === 2, 'both states')
   assert.deepEqual(
-    told.updates.map(({ revision, note }) => [revision, note]),
+    received.updates.map(({ revision, note }) => [revision, note]),
     [
       [1, undefined],
       [2, '梦'],
@@ -126,12 +126,12 @@ for (const [code, closeCode] of Object.entries(ENDINGS)) {
     const http = [stream(update(1), error), [...stream(update(1)), 'stay']]
     const { url, seen } = await script({ websocket: [REFUSED], http })
     let asked = 0
-    const { client, told, times } = one(t, url, { token: () => `token ${++asked}` })
+    const { client, received, times } = one(t, url, { token: () => `token ${++asked}` })
     client.connect()
     await through(times, pass, 4)
     await times(2, 'connected')
     assert.equal((await times(4, 'waiting')).code, closeCode)
-    assert.deepEqual(told.errors, [error])
+    assert.deepEqual(received.errors, [error])
     assert.equal((await seen('http'))[1].authorization, 'Bearer token 5')
   })
 }
@@ -192,13 +192,13 @@ test('tries a WebSocket again every five minutes, also when every stream is shor
   const pass = time(t)
   const http = [[...stream(update(1)), 'stay']] // which a minute of silence ends
   const { url, seen } = await script({ websocket: [REFUSED, REFUSED, REFUSED, REFUSED, works()], http })
-  const { client, told, times, of } = one(t, url)
+  const { client, received, times, of } = one(t, url)
   client.connect()
   await through(times, pass)
   for (const count of [4, 5]) {
     let passed = 0
     for (; (await seen('websocket')).length < count; passed += 5) {
-      await until(() => told.statuses.at(-1).status !== 'connecting', 'an end of the attempt')
+      await until(() => received.statuses.at(-1).status !== 'connecting', 'an end of the attempt')
       await pass(5)
     }
     assert.ok(295 <= passed && passed <= 310, passed)

@@ -48,39 +48,39 @@ export function works(...steps) {
 }
 
 function recorded(options) {
-  const told = { updates: [], progress: [], connected: [], deleted: [], errors: [], statuses: [] }
+  const received = { updates: [], progress: [], connected: [], deleted: [], errors: [], statuses: [] }
   const all = {
-    onConnected: (message) => told.connected.push(message),
-    onProgress: (message) => told.progress.push(message),
-    onDeleted: (message) => told.deleted.push(message),
-    onError: (message) => told.errors.push(message),
-    onStatus: (status, detail) => told.statuses.push({ status, ...detail }),
+    onConnected: (message) => received.connected.push(message),
+    onProgress: (message) => received.progress.push(message),
+    onDeleted: (message) => received.deleted.push(message),
+    onError: (message) => received.errors.push(message),
+    onStatus: (status, detail) => received.statuses.push({ status, ...detail }),
     ...options,
   }
-  return { told, all, onUpdate: (message) => told.updates.push(message) }
+  return { received, all, onUpdate: (message) => received.updates.push(message) }
 }
 
 /** A client whose callbacks are recorded; it closes with the test. */
 export function one(t, url, { token = 'token', dreamId = 'd', ...options } = {}) {
-  const { told, all, onUpdate } = recorded(options)
-  return kept(t, new DreamImageWebSocketClient(dreamId, token, onUpdate, { url, ...all }), told)
+  const { received, all, onUpdate } = recorded(options)
+  return kept(t, new DreamImageWebSocketClient(dreamId, token, onUpdate, { url, ...all }), received)
 }
 
 export function many(t, url, { token = 'token', ...options } = {}) {
-  const { told, all, onUpdate } = recorded(options)
-  return kept(t, new ManyDreamsWebSocketClient(token, onUpdate, { url, ...all }), told)
+  const { received, all, onUpdate } = recorded(options)
+  return kept(t, new ManyDreamsWebSocketClient(token, onUpdate, { url, ...all }), received)
 }
 
-function kept(t, client, told) {
+function kept(t, client, received) {
   t.after(() => client.close())
-  const of = (status) => told.statuses.filter((each) => each.status === status)
+  const of = (status) => received.statuses.filter((each) => each.status === status)
   const times = async (count, status) => {
     await until(() => of(status).length >= count, `${count} times ${status}`).catch(({ message }) => {
-      throw new Error(`${message}: ${JSON.stringify(told.statuses)}`)
+      throw new Error(`${message}: ${JSON.stringify(received.statuses)}`)
     })
     return of(status).at(-1)
   }
-  return { client, told, of, times }
+  return { client, received, of, times }
 }
 
 /** A new account; `token` fetches a fresh access token. */

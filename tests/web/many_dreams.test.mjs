@@ -22,19 +22,19 @@ test('subscribes before and during a connection, and again after each reconnecti
   const first = [AUTHENTICATED, SUBSCRIBED, state('a', 1), SUBSCRIBED, state('b', 1), ...leaves]
   const second = [AUTHENTICATED, SUBSCRIBED, state('b', 1), state('c', 1), state('b', 2)]
   const { url, seen } = await script({ websocket: [first, second] })
-  const { client, told, times } = many(t, url)
+  const { client, received, times } = many(t, url)
   client.subscribe(['a'])
   client.connect()
-  await until(() => told.updates.length === 1, 'the first state')
+  await until(() => received.updates.length === 1, 'the first state')
   client.subscribe(['a', 'b', 'b'])
-  await until(() => told.updates.length === 2, 'the second state')
+  await until(() => received.updates.length === 2, 'the second state')
   client.unsubscribe(['a', 'unknown'])
   const { retryIn } = await times(1, 'waiting')
   client.subscribe(['c'])
   await pass(retryIn)
-  await until(() => told.updates.length === 4, 'the newer states')
+  await until(() => received.updates.length === 4, 'the newer states')
   assert.deepEqual(
-    told.updates.map(({ dream_id, revision }) => `${dream_id}${revision}`),
+    received.updates.map(({ dream_id, revision }) => `${dream_id}${revision}`),
     ['a1', 'b1', 'c1', 'b2'],
   )
   const connections = await seen()
@@ -53,12 +53,12 @@ test('keeps the connection open without any dream', async (t) => {
   const pass = time(t)
   const pong = [{ wait: 'ping' }, { send: { type: 'pong', timestamp: 1 } }]
   const { url, seen } = await script({ websocket: [[AUTHENTICATED, ...pong, ...pong, SUBSCRIBED, state('a', 1)]] })
-  const { client, told, times, of } = many(t, url)
+  const { client, received, times, of } = many(t, url)
   client.connect()
   await times(1, 'connected')
   await pass(45)
   client.subscribe(['a'])
-  await until(() => told.updates.length, 'the state')
+  await until(() => received.updates.length, 'the state')
   assert.equal(of('waiting').length, 0)
   assert.equal((await seen()).length, 1)
 })
@@ -93,25 +93,25 @@ test('compares revisions per dream, and ignores other dreams', async (t) => {
     state('b', 3),
   ]
   const { url, seen } = await script({ websocket: [[AUTHENTICATED, SUBSCRIBED, ...messages]] })
-  const { client, told, of } = many(t, url)
+  const { client, received, of } = many(t, url)
   client.subscribe(['a', 'b'])
   client.connect()
-  await until(() => told.updates.length === 4, 'the last')
+  await until(() => received.updates.length === 4, 'the last')
   assert.deepEqual(
-    told.updates.map(({ dream_id, revision }) => `${dream_id}${revision}`),
+    received.updates.map(({ dream_id, revision }) => `${dream_id}${revision}`),
     ['a7', 'b2', 'a8', 'b3'],
   )
   assert.deepEqual(
-    told.progress.map(({ dream_id }) => dream_id),
+    received.progress.map(({ dream_id }) => dream_id),
     ['a', 'b'],
   )
   assert.deepEqual(
-    told.deleted.map(({ dream_id }) => dream_id),
+    received.deleted.map(({ dream_id }) => dream_id),
     ['a'],
   )
   assert.equal(of('closed').length, 0)
   client.close()
-  await until(async () => (await seen())[0].closed === 1000, 'the server is told')
+  await until(async () => (await seen())[0].closed === 1000, 'the server knows')
   await until(() => timers() === 0, 'no timers')
 })
 
@@ -120,10 +120,10 @@ test('subscribes a dream again when a heartbeat has a missed revision', async (t
   const states = [state('a', 1), state('b', 1)]
   const turn = [AUTHENTICATED, SUBSCRIBED, ...states, beat(1), beat(3), SUBSCRIBED, state('b', 3), beat(3)]
   const { url, seen } = await script({ websocket: [turn] })
-  const { client, told } = many(t, url)
+  const { client, received } = many(t, url)
   client.subscribe(['a', 'b'])
   client.connect()
-  await until(() => told.updates.length === 3, 'the state')
+  await until(() => received.updates.length === 3, 'the state')
   const connections = await seen()
   assert.equal(connections.length, 1)
   assert.deepEqual(said(connections[0]), ['a', 'b', 'b'])
@@ -134,12 +134,12 @@ test('reports a dream that does not exist, and does not ask for it again', async
   const error = { type: 'error', code: 'not_found', message: '…', dream_id: 'a' }
   const first = [AUTHENTICATED, SUBSCRIBED, { send: error }, { close: 4102 }]
   const { url, seen } = await script({ websocket: [first, [AUTHENTICATED]] })
-  const { client, told, times } = many(t, url)
+  const { client, received, times } = many(t, url)
   client.subscribe(['a', 'b'])
   client.connect()
   await pass((await times(1, 'waiting')).retryIn)
   await until(async () => said((await seen())[1] ?? { messages: [] }).length === 1, 'the other')
-  assert.deepEqual(told.errors, [error])
+  assert.deepEqual(received.errors, [error])
   assert.deepEqual(said((await seen())[1]), ['b'])
 })
 
@@ -160,37 +160,40 @@ test('polls each dream for newer revisions without a WebSocket, until the token 
   const http = [...first, not, dream('b', 3), not, gone, over, ['stay']]
   const { url, seen } = await script({ websocket: [REFUSED], http })
   let asked = 0
-  const { client, told, times } = many(t, url, { token: () => `token ${++asked}` })
+  const { client, received, times } = many(t, url, { token: () => `token ${++asked}` })
   client.subscribe(['a', 'b', 'c'])
   client.connect()
   await through(times, pass)
-  for (const [count, news] of [
+  for (const [count, messages] of [
     [3, 3],
     [5, 4],
     [7, 5],
   ]) {
     await until(async () => (await seen('http')).length === count, `${count} looks`)
-    await until(() => told.updates.length + told.errors.length + told.deleted.length === news, 'the news')
+    await until(
+      () => received.updates.length + received.errors.length + received.deleted.length === messages,
+      'the messages',
+    )
     await pass(10)
   }
   assert.equal((await times(1, 'connected')).carrier, 'events')
   assert.deepEqual(
-    told.updates.map(({ dream_id, status, revision }) => [dream_id, status, revision]),
+    received.updates.map(({ dream_id, status, revision }) => [dream_id, status, revision]),
     [
       ['a', 'completed', 4],
       ['b', 'processing', 2],
       ['b', 'completed', 3],
     ],
   )
-  assert.deepEqual(told.updates[0].images, [{ id: 1, position: 3, url: 'http://pictures/1' }])
-  assert.deepEqual(told.updates[0].failed_images, [{ id: 2, position: 5, error: ERROR }])
-  assert.deepEqual(told.updates[1].images, [])
+  assert.deepEqual(received.updates[0].images, [{ id: 1, position: 3, url: 'http://pictures/1' }])
+  assert.deepEqual(received.updates[0].failed_images, [{ id: 2, position: 5, error: ERROR }])
+  assert.deepEqual(received.updates[1].images, [])
   assert.deepEqual(
-    told.errors.map(({ code, dream_id }) => [code, dream_id]),
+    received.errors.map(({ code, dream_id }) => [code, dream_id]),
     [['not_found', 'c']],
   )
   assert.deepEqual(
-    told.deleted.map(({ dream_id }) => dream_id),
+    received.deleted.map(({ dream_id }) => dream_id),
     ['b'],
   )
   const { code, retryIn } = await times(4, 'waiting')
@@ -219,18 +222,18 @@ test('reports the end of a dream whose last picture was reported before the conn
   const pass = time(t)
   const cut = [AUTHENTICATED, SUBSCRIBED, state('a', 1), { send: progress(1, 2, { dream_id: 'a' }) }, 'drop']
   const { url, seen } = await script({ websocket: [cut, REFUSED], http: [dream('a', 2)] })
-  const { client, told, times } = many(t, url)
+  const { client, received, times } = many(t, url)
   client.subscribe(['a'])
   client.connect()
   await through(times, pass)
-  await until(() => told.updates.length === 2, 'the end')
+  await until(() => received.updates.length === 2, 'the end')
   assert.equal((await seen('http'))[0].path, '/api/dreams/a?since=1&wait=0')
 })
 
 test('closing during a poll or between two polls leaves no timer and no request', async (t) => {
   const pass = time(t)
   const inHand = async ({ seen }) => until(async () => (await seen('http')).length)
-  const between = async ({ told }) => until(() => told.updates.length)
+  const between = async ({ received }) => until(() => received.updates.length)
   const moments = [
     [['stay'], inHand, () => {}],
     [dream('a', 1), between, () => {}],
@@ -244,7 +247,7 @@ test('closing during a poll or between two polls leaves no timer and no request'
     all.client.subscribe(['a'])
     all.client.connect()
     await through(all.times, pass)
-    await reached({ seen, told: all.told })
+    await reached({ seen, received: all.received })
     all.client.close()
     assert.equal(timers(), 0)
     const looks = (await seen('http')).length

@@ -12,7 +12,7 @@ test('authenticates in the first message, with a fresh token for each connection
   const pass = time(t)
   const { url, seen } = await script({ websocket: [works({ close: 4102 }), works()] })
   let asked = 0
-  const { client, told, times } = one(t, url, { token: async () => `token ${++asked}`, dreamId: 'a b/c' })
+  const { client, received, times } = one(t, url, { token: async () => `token ${++asked}`, dreamId: 'a b/c' })
   client.connect()
   const { retryIn } = await times(1, 'waiting')
   await pass(retryIn)
@@ -26,7 +26,7 @@ test('authenticates in the first message, with a fresh token for each connection
     ],
   )
   assert.ok(connections.every(({ path, authorization }) => path === '/ws/dream-images/a%20b%2Fc/' && !authorization))
-  assert.equal(told.connected.length, 2)
+  assert.equal(received.connected.length, 2)
 })
 
 test('fetches a token again after an error, and stops without a token', async (t) => {
@@ -95,14 +95,14 @@ for (const [code, most] of Object.entries(PAUSES)) {
 test('reconnects after a cut connection, and reports the state only if it is newer', async (t) => {
   const pass = time(t)
   const { url } = await script({ websocket: [works('drop'), works({ send: update(2) })] })
-  const { client, told, times } = one(t, url)
+  const { client, received, times } = one(t, url)
   client.connect()
   const { code, retryIn } = await times(1, 'waiting')
   assert.equal(code, 1006)
   await pass(retryIn)
-  await until(() => told.updates.length === 2, 'both states')
+  await until(() => received.updates.length === 2, 'both states')
   assert.deepEqual(
-    told.updates.map(({ revision }) => revision),
+    received.updates.map(({ revision }) => revision),
     [1, 2],
   )
 })
@@ -123,11 +123,11 @@ test('waits after 4129 as long as the server requires, also when the network com
   const { online } = page(t)
   const error = { type: 'error', code: 'too_many_connections', message: '…', retry_after: 20 }
   const { url } = await script({ websocket: [[AUTHENTICATED, { send: error }, { close: 4129 }], works()] })
-  const { client, told, times, of } = one(t, url)
+  const { client, received, times, of } = one(t, url)
   client.connect()
   const { retryIn } = await times(1, 'waiting')
   assert.ok(20 <= retryIn && retryIn <= 21, retryIn)
-  assert.deepEqual(told.errors, [error])
+  assert.deepEqual(received.errors, [error])
   await pass(19)
   online()
   assert.equal(of('connecting').length, 1)
@@ -153,13 +153,13 @@ for (const pings of [1, 2]) {
     const revisions = [2, 3].slice(0, pings)
     const answers = revisions.flatMap((revision) => [{ wait: 'ping' }, { send: update(revision) }])
     const { url } = await script({ websocket: [works({ close: 4102 }), works(...answers), works()] })
-    const { client, told, times } = one(t, url)
+    const { client, received, times } = one(t, url)
     client.connect()
     await pass((await times(1, 'waiting')).retryIn)
     await times(2, 'connected')
     for (const wanted of revisions) {
       await pass(30)
-      await until(() => told.updates.at(-1).revision === wanted, 'the answer to a ping')
+      await until(() => received.updates.at(-1).revision === wanted, 'the answer to a ping')
     }
     client.reconnect()
     assert.equal((await times(2, 'waiting')).retryIn === 0, pings === 2)
@@ -169,9 +169,9 @@ for (const pings of [1, 2]) {
 test('pings every 30 s, and reconnects after a minute of silence', async (t) => {
   const pass = time(t)
   const { url, seen } = await script({ websocket: [works(), works()] })
-  const { client, told, times, of } = one(t, url)
+  const { client, received, times, of } = one(t, url)
   client.connect()
-  await until(() => told.updates.length, 'the state')
+  await until(() => received.updates.length, 'the state')
   await pass(59)
   assert.equal(of('waiting').length, 0)
   await until(async () => (await seen())[0].messages.filter(({ type }) => type === 'ping').length === 1, 'one ping')
@@ -184,11 +184,11 @@ test('any message keeps the connection alive, also an unknown one', async (t) =>
   const pass = time(t)
   const noise = ['not JSON', 'null', '[]', '7', '{"type": "of tomorrow"}', '{}'].map((text) => ({ say: text }))
   const { url, seen } = await script({ websocket: [works({ wait: 'ping' }, ...noise, { send: update(2) })] })
-  const { client, told, of } = one(t, url)
+  const { client, received, of } = one(t, url)
   client.connect()
-  await until(() => told.updates.length, 'the state')
+  await until(() => received.updates.length, 'the state')
   await pass(45)
-  await until(() => told.updates.length === 2, 'what follows the noise')
+  await until(() => received.updates.length === 2, 'what follows the noise')
   await pass(45)
   assert.equal(of('waiting').length, 0)
   assert.equal((await seen()).length, 1)
@@ -227,15 +227,15 @@ test('reports only newer messages, compared per picture and for the dream', asyn
     update(6),
   ]
   const { url } = await script({ websocket: [works(...messages.map((send) => ({ send })))] })
-  const { client, told } = one(t, url)
+  const { client, received } = one(t, url)
   client.connect()
-  await until(() => told.updates.at(-1)?.revision === 6, 'the last')
+  await until(() => received.updates.at(-1)?.revision === 6, 'the last')
   assert.deepEqual(
-    told.updates.map(({ revision }) => revision),
+    received.updates.map(({ revision }) => revision),
     [1, 3, 5, 6],
   )
   assert.deepEqual(
-    told.progress.map(({ image, revision }) => [image.id, revision]),
+    received.progress.map(({ image, revision }) => [image.id, revision]),
     [
       [1, 2],
       [2, 3],
@@ -249,9 +249,9 @@ test('reconnects when a heartbeat has a missed revision', async (t) => {
   const beat = (revision) => ({ send: { type: 'heartbeat', dream_id: 'd', revision, timestamp: 1 } })
   const missed = works({ send: progress(1, 2) }, beat(1), beat(2), beat(4))
   const { url, seen } = await script({ websocket: [missed, [AUTHENTICATED, HELLO, { send: update(4) }, beat(4)]] })
-  const { client, told, of } = one(t, url)
+  const { client, received, of } = one(t, url)
   client.connect()
-  await until(() => told.updates.at(-1)?.revision === 4, 'the state')
+  await until(() => received.updates.at(-1)?.revision === 4, 'the state')
   assert.equal(of('waiting')[0].retryIn, 0)
   assert.equal((await seen()).length, 2)
 })
@@ -272,9 +272,9 @@ test('sends a fresh token on the same connection before the old one expires', as
   const pass = time(t)
   const { url, seen } = await script({ websocket: [works(EXPIRING, EXPIRING, { wait: 'ping' }, EXPIRING)] })
   let asked = 0
-  const { client, told } = one(t, url, { token: () => `token ${++asked}` })
+  const { client, received } = one(t, url, { token: () => `token ${++asked}` })
   client.connect()
-  await until(() => told.updates.length, 'the state')
+  await until(() => received.updates.length, 'the state')
   const tokens = async () => (await seen())[0].messages.flatMap(({ token }) => token ?? [])
   await until(async () => (await tokens()).length === 2, 'the fresh token')
   await pass(31)
@@ -286,9 +286,9 @@ test('keeps the connection without a fresh token, until the server closes it', a
   const tokens = ['token', null]
   for (const token of ['token', () => tokens.shift(), failingLater()]) {
     const { url, seen } = await script({ websocket: [works(EXPIRING, { send: update(2) })] })
-    const { client, told, of } = one(t, url, { token })
+    const { client, received, of } = one(t, url, { token })
     client.connect()
-    await until(() => told.updates.length === 2, 'what follows')
+    await until(() => received.updates.length === 2, 'what follows')
     assert.equal((await seen())[0].messages.length, 1)
     assert.equal(of('waiting').length, 0)
     client.close()
@@ -313,11 +313,11 @@ test('reports errors of callbacks, and carries on', async (t) => {
   const last = { type: 'dream_deleted', dream_id: 'd', timestamp: 1 }
   const messages = [progress(1, 2), { type: 'error', code: 'bad_message', message: '…' }, update(3), last]
   const { url, seen } = await script({ websocket: [works(...messages.map((send) => ({ send })))] })
-  const { client, told } = one(t, url, options)
+  const { client, received } = one(t, url, options)
   client.connect()
   await until(async () => (await seen())[0]?.closed, 'the end')
   assert.deepEqual(
-    told.updates.map(({ revision }) => revision),
+    received.updates.map(({ revision }) => revision),
     [1, 3],
   )
   assert.equal(mock.calls.length, 7) // connecting, connected, closed; and the four others
@@ -327,16 +327,16 @@ test('reports errors of callbacks, and carries on', async (t) => {
 test('reports a deleted dream, and stops', async (t) => {
   const deleted = { send: { type: 'dream_deleted', dream_id: 'd', timestamp: 1 } }
   const { url, seen } = await script({ websocket: [works(deleted)] })
-  const { client, told, times } = one(t, url)
+  const { client, received, times } = one(t, url)
   client.connect()
   assert.equal((await times(1, 'closed')).code, 1000)
-  assert.equal(told.deleted.length, 1)
-  await until(async () => (await seen())[0].closed === 1000, 'the server is told')
+  assert.equal(received.deleted.length, 1)
+  await until(async () => (await seen())[0].closed === 1000, 'the server knows')
 })
 
 test('ignores a second connect, and can connect again after close', async (t) => {
   const { url, seen } = await script({ websocket: [works()] })
-  const { client, told, times } = one(t, url)
+  const { client, received, times } = one(t, url)
   client.connect()
   client.connect()
   await times(1, 'connected')
@@ -344,7 +344,7 @@ test('ignores a second connect, and can connect again after close', async (t) =>
   client.close()
   client.close()
   assert.deepEqual(
-    told.statuses.map(({ status }) => status),
+    received.statuses.map(({ status }) => status),
     ['connecting', 'connected', 'closed'],
   )
   client.connect()
@@ -353,19 +353,19 @@ test('ignores a second connect, and can connect again after close', async (t) =>
 })
 
 for (const moment of ['connecting', 'connected', 'waiting']) {
-  test(`closing while told of "${moment}" leaves nothing behind`, async (t) => {
+  test(`closing while received of "${moment}" leaves nothing behind`, async (t) => {
     const { listeners } = page(t)
     const { url, seen } = await script({ websocket: [works({ close: 4102 })] })
     let asked = 0
     const onStatus = (status) => status === moment && client.close()
-    const { client, told } = one(t, url, { onStatus, token: () => `${++asked}` })
+    const { client, received } = one(t, url, { onStatus, token: () => `${++asked}` })
     client.connect()
     if (moment !== 'connecting') await until(async () => (await seen())[0]?.closed, 'the end')
     await until(() => timers() === 0, 'no timers')
     assert.equal(listeners(), 0)
     assert.equal(asked, moment === 'connecting' ? 0 : 1)
-    assert.equal(told.connected.length, moment === 'waiting' ? 1 : 0)
-    assert.equal(told.updates.length, moment === 'waiting' ? 1 : 0)
+    assert.equal(received.connected.length, moment === 'waiting' ? 1 : 0)
+    assert.equal(received.updates.length, moment === 'waiting' ? 1 : 0)
   })
 }
 
@@ -378,7 +378,7 @@ test('closing at any time leaves no timer, listener or connection', async (t) =>
       [AUTHENTICATED],
       async ({ seen }) => until(async () => (await seen())[0]?.messages.length),
     ],
-    'while all is well': [works(), async ({ told }) => until(() => told.updates.length)],
+    'while all is well': [works(), async ({ received }) => until(() => received.updates.length)],
     'while waiting': [['drop'], async ({ times }) => times(1, 'waiting')],
   }
   for (const [moment, [turn, reached]] of Object.entries(moments)) {
@@ -389,13 +389,13 @@ test('closing at any time leaves no timer, listener or connection', async (t) =>
       asked = true
       return moment === 'while the token is fetched' ? new Promise((resolve) => (give = resolve)) : 'token'
     }
-    const { client, told, times } = one(t, url, { token })
+    const { client, received, times } = one(t, url, { token })
     client.connect()
-    await reached({ asked: () => asked, seen, told, times })
+    await reached({ asked: () => asked, seen, received, times })
     assert.equal(listeners(), 2, moment)
     client.close()
     give?.('too late')
-    assert.equal(told.statuses.at(-1).status, 'closed')
+    assert.equal(received.statuses.at(-1).status, 'closed')
     assert.equal(listeners(), 0, moment)
     await until(() => timers() === 0, `no timers ${moment}`)
     await until(async () => (await seen()).every(({ closed }) => closed), `no connection ${moment}`)
@@ -422,12 +422,12 @@ test('detects a dead connection when the page becomes visible', async (t) => {
   const { online, seen: shown } = page(t)
   const answers = { send: { type: 'pong', timestamp: 1 } }
   const { url, seen } = await script({ websocket: [works({ wait: 'ping' }, answers, { send: update(2) }), works()] })
-  const { client, told, times, of } = one(t, url)
+  const { client, received, times, of } = one(t, url)
   client.connect()
-  await until(() => told.updates.length === 1, 'the state')
+  await until(() => received.updates.length === 1, 'the state')
   await pass(1)
   shown('visible')
-  await until(() => told.updates.length === 2, 'the answer')
+  await until(() => received.updates.length === 2, 'the answer')
   await pass(6)
   assert.equal(of('waiting').length, 0)
   online()

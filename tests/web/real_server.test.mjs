@@ -24,25 +24,25 @@ for (const carrier of ['websocket', 'events']) {
     const ada = await person()
     const { id } = await ada.write('t')
     const live = one(t, SERVER_URL, { token: ada.access, dreamId: id })
-    const { told, times, of } = live
+    const { received, times, of } = live
     await connect(live)
-    await until(() => told.updates.length === 1, 'the state')
+    await until(() => received.updates.length === 1, 'the state')
     assert.equal(of('connected')[0].carrier, carrier)
     await ada.addPicture(id)
-    await until(() => told.updates.at(-1).images.length === 1, 'the picture')
-    const [before, ...during] = told.updates.map(({ status }) => status)
+    await until(() => received.updates.at(-1).images.length === 1, 'the picture')
+    const [before, ...during] = received.updates.map(({ status }) => status)
     assert.equal(before, 'completed')
     assert.equal(during.pop(), 'completed')
     assert.deepEqual([...new Set(during)], ['processing'])
     assert.deepEqual(
-      told.progress.map(({ image, done, total }) => [image.status, done, total]),
+      received.progress.map(({ image, done, total }) => [image.status, done, total]),
       [['completed', 1, 1]],
     )
-    assert.equal(told.progress[0].revision, told.updates.at(-1).revision)
-    assert.equal((await fetch(told.updates.at(-1).images[0].url)).status, 200)
+    assert.equal(received.progress[0].revision, received.updates.at(-1).revision)
+    assert.equal((await fetch(received.updates.at(-1).images[0].url)).status, 200)
     await ada.call('DELETE', `/api/dreams/${id}`)
     assert.equal((await times(1, 'closed')).code, 1000)
-    assert.equal(told.deleted.length, 1)
+    assert.equal(received.deleted.length, 1)
     assert.equal(timers(), 0)
   })
 
@@ -53,25 +53,25 @@ for (const carrier of ['websocket', 'events']) {
     for (const title of ['a', 'b', 'c']) ids.push((await ada.write(title)).id)
     const theirs = (await bob.write('t')).id
     const live = many(t, SERVER_URL, { token: ada.access })
-    const { client, told, of } = live
+    const { client, received, of } = live
     client.subscribe([...ids, theirs])
     await connect(live)
-    await until(() => told.updates.length === 3 && told.errors.length === 1, 'the states')
+    await until(() => received.updates.length === 3 && received.errors.length === 1, 'the states')
     assert.equal(of('connected')[0].carrier, carrier)
     assert.deepEqual(
-      told.errors.map(({ code, dream_id }) => [code, dream_id]),
+      received.errors.map(({ code, dream_id }) => [code, dream_id]),
       [['not_found', theirs]],
     )
     client.unsubscribe([ids[2]])
-    await ada.rename(ids[2], 'not told')
+    await ada.rename(ids[2], 'not received')
     await ada.call('DELETE', `/api/dreams/${ids[1]}`)
-    await ada.rename(ids[0], 'told')
+    await ada.rename(ids[0], 'received')
     await until(async () => {
       await passes()
-      return told.updates.length === 4 && told.deleted.length === 1
+      return received.updates.length === 4 && received.deleted.length === 1
     }, 'the news')
-    assert.equal(told.updates[3].dream_id, ids[0])
-    assert.equal(told.deleted[0].dream_id, ids[1])
+    assert.equal(received.updates[3].dream_id, ids[0])
+    assert.equal(received.deleted[0].dream_id, ids[1])
   })
 
   test(`refusals end it, and so does signing out, by ${carrier}`, async (t) => {
@@ -90,7 +90,7 @@ for (const carrier of ['websocket', 'events']) {
     }
     const live = one(t, SERVER_URL, { token: ada.access, dreamId: id })
     await connect(live)
-    await until(() => live.told.updates.length, 'the state')
+    await until(() => live.received.updates.length, 'the state')
     await ada.call('POST', '/api/auth/logout')
     assert.equal((await live.times(1, 'closed')).code, 4401)
   })
@@ -108,10 +108,10 @@ test('survives a restart of the server, and reports the changes meanwhile', asyn
   }
   await fetch(RESTART_URL, { method: 'POST' })
   await ada.token()
-  await ada.rename(id, 'told')
-  for (const { told, times, of } of all) {
+  await ada.rename(id, 'received')
+  for (const { received, times, of } of all) {
     await times(2, 'connected')
-    await until(() => told.updates.length === 2, 'the news')
+    await until(() => received.updates.length === 2, 'both states')
     assert.equal(of('waiting')[0].code, 1012)
   }
 })
