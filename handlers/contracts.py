@@ -8,9 +8,10 @@ from functools import cache
 from http import HTTPStatus
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
-from handlers.bodies import ProblemBody
+from handlers.bodies import DreamBody, ProblemBody
 from handlers.messages import CLOSE_CODES
 from handlers.operations import JSON, OPERATIONS, PROBLEM_TYPES, Operation
 from handlers.requests import KEY_LENGTH
@@ -58,6 +59,8 @@ REQUEST_HEADERS = {
 }
 RETRY_AFTER = {"description": "Seconds after which to repeat the request.", "schema": {"type": "integer", "minimum": 0}}
 CHALLENGE = {"description": "How to authenticate.", "schema": {"const": "Bearer"}}
+# Where an answer that shows a dream has the parameters of further calls.
+LINKED = {"dream_id": "$response.body#/id", "image_id": "$response.body#/images/0/id"}
 UNAUTHORIZED = {401: "The access token is missing, wrong, expired or revoked."}
 
 
@@ -113,9 +116,11 @@ def _path_parameters(path: str) -> Iterable[Json]:
 def _query_parameters(query: type[Struct] | None) -> Iterable[Json]:
     if query is None:
         return
+    required = {field.encode_name for field in msgspec.structs.fields(query) if field.required}
     for field, schema in fields(query).items():
         described = {"description": schema.pop("description")} if "description" in schema else {}
-        yield {"name": field, "in": "query", **described, "schema": schema}
+        needed = {"required": True} if field in required else {}
+        yield {"name": field, "in": "query", **needed, **described, "schema": schema}
 
 
 def _header_parameters(each: Operation) -> Iterable[Json]:
@@ -165,8 +170,25 @@ def _success(each: Operation, text: str) -> Json:
     if each.answer is not None:
         answer["content"] = {JSON: {"schema": ref(each.answer), "example": example(ref(each.answer))}}
     elif each.media:
-        answer["content"] = {media: {"schema": {} if media == JSON else {"type": "string"}} for media in each.media}
+        answer["content"] = {media: {"schema": {}} for media in each.media}
+    if links := _links(each):
+        answer["links"] = links
     return answer
+
+
+def _links(each: Operation) -> Json:
+    """From a new dream to the calls on it, and from new images to the calls on one of them."""
+    if each.success != HTTPStatus.CREATED or each.answer is not DreamBody:
+        return {}
+    field = "image_id" if "{dream_id}" in each.path else "dream_id"
+    return {
+        other.id: {
+            "operationId": other.id,
+            "parameters": {name: where for name, where in LINKED.items() if f"{{{name}}}" in other.path},
+        }
+        for other in OPERATIONS
+        if f"{{{field}}}" in other.path
+    }
 
 
 def _problem_schema(each: Operation) -> Json:

@@ -89,12 +89,12 @@ def moved(raw: Any, *, length: int) -> dict[int, int]:
     """`[{id, position}]` as image id -> position."""
     if not isinstance(raw, list) or not all(isinstance(each, dict) and set(each) == {"id", "position"} for each in raw):
         raise Invalid([FieldError("images", "bad_moves")])
-    ids = [each["id"] for each in raw]
+    ids = [_whole(each["id"]) for each in raw]
     if not all(type(each) is int for each in ids):
         raise Invalid([FieldError("images", "bad_image_id")])
     if len(set(ids)) < len(ids):
         raise Invalid([FieldError("images", "image_id_twice")])
-    return {each["id"]: _position(f"images[{i}].position", each["position"], length) for i, each in enumerate(raw)}
+    return {id: _position(f"images[{i}].position", raw[i]["position"], length) for i, id in enumerate(ids)}
 
 
 def unknown_parameters(query: Mapping[str, str], kind: type[Struct]) -> Errors:
@@ -157,9 +157,10 @@ def _mood(value: Any) -> str | None:
 def _lucidity(value: Any) -> int | None:
     if value is None:
         return None
-    if type(value) is not int or value not in LUCIDITY:
+    number = _whole(value)
+    if type(number) is not int or number not in LUCIDITY:
         raise _Mistake("bad_lucidity", least=LUCIDITY[0], most=LUCIDITY[-1])
-    return value
+    return number
 
 
 def _tags(value: Any) -> tuple[str, ...]:
@@ -192,8 +193,13 @@ def _number(text: str) -> int | str:
     return int(text) if text.isascii() and text.removeprefix("-").isdecimal() and len(text) < 12 else text
 
 
+def _whole(value: Any) -> Any:
+    """`value` as an integer where JSON Schema calls it one, as it does 3.0, else as it was, for a check to refuse."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _position(field: str, value: Any, length: int) -> int:
-    number = _number(value) if isinstance(value, str) else value
+    number = _number(value) if isinstance(value, str) else _whole(value)
     if type(number) is not int or not 0 <= number <= length:
         raise Invalid([FieldError(field, "bad_position", length=length)])
     return number

@@ -24,6 +24,7 @@ from handlers.requests import (
     DreamsQuery,
     ImagesFormBody,
     LoginBody,
+    MediaQuery,
     RefreshBody,
     WaitQuery,
 )
@@ -280,6 +281,7 @@ OPERATIONS = [
             description="At the signed URL that a dream shows. The file under a key never changes. A URL may also lead "
             "to another host (OSS, a CDN).",
             public=True,
+            query=MediaQuery,
             headers=("Range", "If-Range", "If-None-Match"),
             media=(IMAGE,),
             statuses={206: "The range that was asked for."} | NOT_MODIFIED,

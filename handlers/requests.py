@@ -27,6 +27,7 @@ NAME_LENGTH = 64
 PASSWORD = range(8, 1025)
 KEY_LENGTH = 255  # of an Idempotency-Key
 
+Night = Annotated[str, Meta(extra_json_schema={"anyOf": [{"format": "date"}, {"format": "date-time"}, {"const": ""}]})]
 Binary = Annotated[str, Meta(extra_json_schema={"contentMediaType": "application/octet-stream"})]
 
 
@@ -125,8 +126,37 @@ Positions = Annotated[
 
 
 class DreamFormBody(DreamFieldsBody, kw_only=True, forbid_unknown_fields=True):
-    """A new dream with images. `tags`, `images` and `positions` are repeated parts."""
+    """A new dream with images. `tags`, `images` and `positions` are repeated parts. A form has no null."""
 
+    dreamed_at: (
+        Annotated[
+            str,
+            Meta(
+                description="RFC 3339 with its offset, which is kept. Empty or absent: now.",
+                examples=["2026-11-22T06:10:00.000Z"],
+                extra_json_schema={"anyOf": [{"format": "date-time"}, {"const": ""}]},
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    mood: (
+        Annotated[str, Meta(description="Empty or absent: none.", max_length=MOOD_LENGTH, examples=["calm"])]
+        | UnsetType
+    ) = UNSET
+    lucidity: (
+        Annotated[
+            int,
+            Meta(description="0 (not lucid) to 5. Absent: not set.", ge=LUCIDITY[0], le=LUCIDITY[-1], examples=[0]),
+        ]
+        | UnsetType
+    ) = UNSET
+    tags: (
+        Annotated[
+            list[Annotated[str, Meta(max_length=TAG_LENGTH, pattern=r"^$|\S")]],
+            Meta(description="An empty part is no tag.", max_length=TAGS, examples=[["sea"]]),
+        ]
+        | UnsetType
+    ) = UNSET
     images: Images | UnsetType = UNSET
     positions: Positions | UnsetType = UNSET
 
@@ -150,17 +180,18 @@ class DreamsQuery(Struct, kw_only=True):
     tag: Annotated[str, Meta(examples=["sea"])] | UnsetType = UNSET
     from_: (
         Annotated[
-            str,
+            Night,
             Meta(
-                description="First night, by the dreamer's clock, or a time with its offset.",
+                description="First night, by the dreamer's clock, or a time with its offset. Empty: any.",
                 examples=["2026-11-22", "2026-11-22T06:10:00Z"],
             ),
         ]
         | UnsetType
     ) = msgspec.field(default=UNSET, name="from")
-    to: Annotated[str, Meta(description="Last night, inclusive, or a time.", examples=["2026-11-30"])] | UnsetType = (
-        UNSET
-    )
+    to: (
+        Annotated[Night, Meta(description="Last night, inclusive, or a time. Empty: any.", examples=["2026-11-30"])]
+        | UnsetType
+    ) = UNSET
 
 
 class WaitQuery(Struct, kw_only=True):
@@ -173,3 +204,10 @@ class WaitQuery(Struct, kw_only=True):
     wait: Annotated[
         int, Meta(description="Seconds to wait for a newer revision; needs `since`.", ge=0, le=MAX_WAIT)
     ] = 0
+
+
+class MediaQuery(Struct, kw_only=True):
+    """What makes a URL of a rendered image valid."""
+
+    e: Annotated[str, Meta(description="When the URL expires, as a part of the signed URL.")]
+    s: Annotated[str, Meta(description="The signature of the URL.")]

@@ -57,7 +57,7 @@ def _type(schema: Json) -> str:
         return f"'{schema['const']}'"
     if "enum" in schema:
         return " | ".join(f"'{each}'" for each in schema["enum"])
-    if "anyOf" in schema:
+    if "anyOf" in schema and "type" not in schema:
         return " | ".join(_type(each) for each in schema["anyOf"])
     match schema.get("type"):
         case "array":

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
-from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from handlers.contracts import asyncapi, openapi
@@ -22,7 +22,7 @@ MODULES = ROOT / ".venv" / "node_modules"
 
 def errors(document: dict[str, Any], schema: dict[str, Any], value: Any) -> list[str]:
     """What is wrong with `value` by a schema of this document."""
-    validator = Draft202012Validator({**schema, "components": document["components"]})
+    validator = jsonschema_rs.validator_for({**schema, "components": document["components"]}, validate_formats=True)
     return [error.message for error in validator.iter_errors(value)]
 
 
@@ -76,6 +76,48 @@ def test_the_schemas_refuse_what_is_wrong() -> None:
     fields = {"$ref": "#/components/schemas/DreamFields"}
     assert errors(openapi(), fields, {"title": "x" * 201}) != []
     assert errors(openapi(), fields, {"unknown": 1}) != []
+
+
+def test_a_form_says_nothing_by_an_empty_part() -> None:
+    """Browsers send one for each empty input. A form has no null."""
+    form = {"$ref": "#/components/schemas/DreamForm"}
+    assert errors(openapi(), form, {"dreamed_at": "", "mood": "", "tags": [""]}) == []
+    for wrong in ({"dreamed_at": "yesterday"}, {"dreamed_at": None}, {"mood": None}, {"tags": [" "]}):
+        assert errors(openapi(), form, wrong) != []
+
+
+def test_bounds_are_nights_or_times() -> None:
+    """Or empty, as from an empty input."""
+    parameters = {each["name"]: each["schema"] for each in openapi()["paths"]["/api/dreams"]["get"]["parameters"]}
+    for name in ("from", "to"):
+        for right in ("2026-11-22", "2026-11-22T06:10:00Z", ""):
+            assert errors(openapi(), parameters[name], right) == []
+        assert errors(openapi(), parameters[name], "yesterday") != []
+
+
+def test_the_parts_of_a_signed_url_are_documented() -> None:
+    """Its time and its signature are needed."""
+    for call in openapi()["paths"]["/media/{key}"].values():
+        needed = {each["name"] for each in call["parameters"] if each.get("required")}
+        assert needed == {"key", "e", "s"}
+
+
+def test_new_dreams_and_images_lead_to_the_calls_on_them() -> None:
+    """With the ids of the answer."""
+    paths = openapi()["paths"]
+    made = paths["/api/dreams"]["post"]["responses"]["201"]["links"]
+    assert {"getDream", "changeDream", "deleteDream", "addImages"} <= set(made)
+    assert made["getDream"]["parameters"] == {"dream_id": "$response.body#/id"}
+    added = paths["/api/dreams/{dream_id}/images"]["post"]["responses"]["201"]["links"]
+    assert set(added) == {"deleteImage", "retryImage", "originalImage"}
+    assert added["deleteImage"]["parameters"]["image_id"] == "$response.body#/images/0/id"
+
+
+def test_a_body_that_is_no_json_has_no_schema() -> None:
+    """Neither the manifest, which is an object, nor a stream of events is one text."""
+    for path in ("/manifest.webmanifest", "/api/dreams/{dream_id}/events"):
+        (content,) = openapi()["paths"][path]["get"]["responses"]["200"]["content"].values()
+        assert content == {"schema": {}}
 
 
 def test_every_channel_has_its_messages_and_close_codes() -> None:

@@ -98,17 +98,17 @@ export interface DreamFields {
   tags?: string[]
 }
 
-/** A new dream with images. `tags`, `images` and `positions` are repeated parts. */
+/** A new dream with images. `tags`, `images` and `positions` are repeated parts. A form has no null. */
 export interface DreamForm {
   title?: string
   content?: string
-  /** With its offset, which is kept. Null or absent in a new dream: now. */
-  dreamed_at?: string | null
-  /** Null: none. */
-  mood?: string | null
-  /** 0 (not lucid) to 5. Null: not set. */
-  lucidity?: number | null
-  /** Spaces around a tag and repeated tags do not count. */
+  /** RFC 3339 with its offset, which is kept. Empty or absent: now. */
+  dreamed_at?: string
+  /** Empty or absent: none. */
+  mood?: string
+  /** 0 (not lucid) to 5. Absent: not set. */
+  lucidity?: number
+  /** An empty part is no tag. */
   tags?: string[]
   /** Files, one part each. The first bytes decide the format, not the file name or media type. */
   images?: Blob[]
