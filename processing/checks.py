@@ -25,8 +25,8 @@ from storage.local import LocalFiles
 from storage.mongod import MongodFailed, MongodMissing
 from storage.resources import open_database, open_files
 
-SIDE = 64  # pixels of the test picture
-FETCH_TIMEOUT = 10.0  # seconds for a picture's URL to answer
+SIDE = 64  # pixels of the test image
+FETCH_TIMEOUT = 10.0  # seconds for an image's URL to answer
 
 
 class CheckFailed(Exception):
@@ -74,8 +74,8 @@ async def _workers(settings: Images) -> str:
         async with Workers(1, settings.worker_memory) as workers:
             result = await workers.render(render_request(settings, source, Path(folder)))
     if not isinstance(result, Rendered):
-        raise CheckFailed(f"The renderer cannot make {settings.format} of a picture: {result.detail}")
-    return f"a process rendered a picture as {settings.format}"
+        raise CheckFailed(f"The renderer cannot make {settings.format} of an image: {result.detail}")
+    return f"a process rendered an image as {settings.format}"
 
 
 async def _storage(settings: Config, data_folder: DataFolder, name: str) -> str:
@@ -98,14 +98,14 @@ async def _storage(settings: Config, data_folder: DataFolder, name: str) -> str:
             await files.delete([key])
         if await _exists(files, key):
             raise CheckFailed("A deleted file is still there.")
-    used = "" if name == settings.storage.backend else "; new pictures go to the other storage"
-    return f"stored, read, listed and deleted a picture and {url}{used}"
+    used = "" if name == settings.storage.backend else "; new images go to the other storage"
+    return f"stored, read, listed and deleted an image and {url}{used}"
 
 
 async def _read_back(settings: Config, files: StoredFiles, name: str, key: str) -> str:
-    """Read and list the picture under `key`, and use its URL; which of the URL was checked."""
+    """Read and list the image under `key`, and check its URL; returns the check in words."""
     if b"".join([piece async for piece in files.open(key)]) != _picture():
-        raise CheckFailed("The storage returns something else than was stored.")
+        raise CheckFailed("The storage returns other bytes than were stored.")
     store, inside = files.stores[name], key.removeprefix(MARKS[name])
     async for _ in store.scan():  # one is enough: there may be a million
         break
@@ -122,20 +122,20 @@ async def _read_back(settings: Config, files: StoredFiles, name: str, key: str) 
 
 
 async def _fetch(url: str, settings: Config) -> None:
-    """Fetch the picture as a browser does, and make sure that a signature is needed where URLs are signed."""
+    """Fetch the image as a browser does, and make sure that a signature is needed where URLs are signed."""
     host = urlsplit(url).netloc
     try:
         status, content = await asyncio.to_thread(_get, url)
     except OSError as error:  # URLError is one
         reason = error.reason if isinstance(error, URLError) else error
-        raise CheckFailed(f"{host}, the host of picture URLs, does not answer: {reason}. See public_url.") from error
+        raise CheckFailed(f"{host}, the host of image URLs, does not answer: {reason}. See public_url.") from error
     if status != 200 or content != _picture():
         what = f"answers {status}" if status != 200 else "answers with something else"
-        raise CheckFailed(f"The URL of a picture at {host} {what}: see storage.public_url and storage.addresses.")
+        raise CheckFailed(f"The URL of an image at {host} {what}: see storage.public_url and storage.addresses.")
     if settings.storage.addresses == "signed":
         status, _ = await asyncio.to_thread(_get, url.partition("?")[0])
         if status == 200:
-            raise CheckFailed(f"Everyone can read pictures at {host} without a signature: make the bucket private.")
+            raise CheckFailed(f"Everyone can read images at {host} without a signature: make the bucket private.")
 
 
 def _get(url: str) -> tuple[int, bytes]:

@@ -61,7 +61,7 @@ async def test_check_names_the_mistake_and_exits_with_1(data: Path, mongodb_uri:
         for wrong, words in (
             (oss.settings(access_key_secret="not-this"), "FAIL  storage, oss     storage.access_key_secret"),
             (oss.settings(bucket="nobodys"), "FAIL  storage, oss     There is no bucket"),
-            (oss.settings(public_url="http://127.0.0.1:1"), "127.0.0.1:1, the host of picture URLs, does not answer"),
+            (oss.settings(public_url="http://127.0.0.1:1"), "127.0.0.1:1, the host of image URLs, does not answer"),
             (oss.settings(public_url=oss.endpoint), f"at {oss.endpoint[7:]} answers 4"),
             (oss.settings(addresses="public", public_url=oss.endpoint), "see storage.public_url"),
         ):

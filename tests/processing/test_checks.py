@@ -43,8 +43,8 @@ async def test_everything_is_in_order(data: Path, mongodb_uri: str) -> None:
         assert list(findings) == ["database", "workers", "storage, local", "storage, oss"]
         assert all(finding.good for finding in findings.values()), findings
         assert "(at mongodb.uri), in 0." in findings["database"].detail
-        assert "rendered a picture as jpeg" in findings["workers"].detail
-        assert "checked its URL; new pictures go to the other storage" in findings["storage, local"].detail
+        assert "rendered an image as jpeg" in findings["workers"].detail
+        assert "checked its URL; new images go to the other storage" in findings["storage, local"].detail
         assert "fetched it from its URL, in " in findings["storage, oss"].detail
         assert oss.names() == set()
     assert [path for path in (data / "media").rglob("*") if path.is_file()] == []
@@ -59,7 +59,7 @@ async def test_a_storage_that_is_not_set_up_is_not_checked(
     findings = await found(settings(data, mongodb_uri))
     assert list(findings) == ["database", "workers", "storage, local"]
     assert (findings["workers"].good, findings["storage, local"].good) == (False, True)
-    assert findings["workers"].detail.startswith("The renderer cannot make jpeg of a picture")
+    assert findings["workers"].detail.startswith("The renderer cannot make jpeg of an image")
 
 
 @pytest.mark.gen_test
@@ -97,7 +97,7 @@ async def test_a_storage_that_does_not_answer(data: Path, mongodb_uri: str) -> N
     [
         ({"access_key_secret": "not-this"}, "storage.access_key_secret"),
         ({"bucket": "nobodys"}, "There is no bucket"),
-        ({"public_url": "http://127.0.0.1:1"}, "127.0.0.1:1, the host of picture URLs, does not answer: "),
+        ({"public_url": "http://127.0.0.1:1"}, "127.0.0.1:1, the host of image URLs, does not answer: "),
     ],
 )
 @pytest.mark.gen_test
@@ -115,7 +115,7 @@ async def test_a_host_that_does_not_know_the_picture(data: Path, mongodb_uri: st
     with OssServer() as oss:
         chosen = settings(data, mongodb_uri, **oss.settings(public_url=oss.endpoint))
         finding = await storage(chosen, "oss")
-        assert f"The URL of a picture at {oss.endpoint.removeprefix('http://')} answers 4" in finding.detail
+        assert f"The URL of an image at {oss.endpoint.removeprefix('http://')} answers 4" in finding.detail
 
 
 @pytest.mark.gen_test
@@ -154,7 +154,7 @@ async def accepts(*_: Any) -> None:
 @pytest.mark.parametrize(
     ("method", "broken", "words"),
     [
-        ("open", nothing, "The storage returns something else than was stored."),
+        ("open", nothing, "The storage returns other bytes than were stored."),
         ("open", gone, "There is no such file."),
         ("scan", nothing, "The storage lists no file, although one was stored."),
         ("delete", accepts, "A deleted file is still there."),
