@@ -14,7 +14,7 @@ from handlers.base import ApiHandler
 from handlers.bodies import SessionBody, TokensBody
 from handlers.limits import RateLimits
 from handlers.passwords import Passwords
-from handlers.problems import CHALLENGE, FieldError, Invalid, Problem
+from handlers.problems import CHALLENGE, FieldError, Invalid, Problem, unknown_fields
 from handlers.requests import NAME_LENGTH, PASSWORD, LoginBody, RefreshBody
 from handlers.tokens import InvalidToken
 from storage.dreams import Dreams
@@ -80,7 +80,7 @@ class RegisterHandler(AuthHandler):
             raise Problem(403, "registration_closed")
 
     async def post(self) -> None:
-        username, password = _new(self.read_json(LoginBody))
+        username, password = _new(self.read_json(dict))
         self.limits.register(self.access.client_ip(self.request))
         user = await self.users.create(username, await self.passwords.hash(password))
         self.answer(201, await self.sign_in(user))
@@ -96,7 +96,7 @@ class LoginHandler(AuthHandler):
         self.limits = limits
 
     async def post(self) -> None:
-        username, password = _given(self.read_json(LoginBody))
+        username, password = _given(self.read_json(dict))
         if len(username) > NAME_LENGTH or len(password) > PASSWORD[-1]:
             raise _wrong()  # no account can have these
         ip = self.access.client_ip(self.request)
@@ -209,21 +209,25 @@ def password_mistake(value: Any) -> FieldError | None:
     return None
 
 
-def _new(given: LoginBody) -> tuple[str, str]:
-    """The trimmed name and the password of a new account; raises a 422 that names every mistake."""
-    errors = [each for each in (name_mistake(given.username), password_mistake(given.password)) if each]
-    if errors:
-        raise Invalid(errors)
-    return given.username.strip(), given.password
+def _new(raw: dict[str, Any]) -> tuple[str, str]:
+    """The trimmed name and the password of a new account. Raises `Invalid` with every mistake."""
+    name, password = raw.get("username"), raw.get("password")
+    _raise(raw, name_mistake(name), password_mistake(password))
+    return str(name).strip(), str(password)
 
 
-def _given(given: LoginBody) -> tuple[str, str]:
-    """The trimmed name and the password, if both are texts; raises a 422 that names the field that is not."""
-    found = {"username": given.username, "password": given.password}
-    errors = [FieldError(field, "must_be_text") for field, value in found.items() if not isinstance(value, str)]
-    if errors:
+def _given(raw: dict[str, Any]) -> tuple[str, str]:
+    """The trimmed name and the password, which may be any texts. Raises `Invalid` with every mistake."""
+    name, password = raw.get("username"), raw.get("password")
+    found = {"username": name, "password": password}
+    _raise(raw, *(FieldError(each, "must_be_text") for each, value in found.items() if not isinstance(value, str)))
+    return str(name).strip(), str(password)
+
+
+def _raise(raw: dict[str, Any], *mistakes: FieldError | None) -> None:
+    """Raise `Invalid` when there are mistakes, or unknown fields."""
+    if errors := [*unknown_fields(raw, LoginBody), *(each for each in mistakes if each)]:
         raise Invalid(errors)
-    return given.username.strip(), given.password
 
 
 def _wrong() -> Problem:

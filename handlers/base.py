@@ -21,7 +21,7 @@ from handlers.cors import Cors
 from handlers.inflight import InFlight
 from handlers.language import Language, preferred_language
 from handlers.plain import allowed_methods
-from handlers.problems import CHALLENGE, FieldError, Invalid, Problem, from_error
+from handlers.problems import CHALLENGE, FieldError, Invalid, Problem, from_error, unknown_fields
 from handlers.tokens import Caller, InvalidToken, Tokens
 from storage.errors import Error
 
@@ -79,15 +79,24 @@ class ApiHandler(RequestHandler):
             raw = msgspec.json.decode(self._received)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Problem(400, "not_json", reason=error) from error
+        unknown = unknown_fields(raw, kind)
+        for each in unknown:
+            del raw[each.field]
         try:
-            return msgspec.convert(raw, kind)
+            found = msgspec.convert(raw, kind)
         except msgspec.ValidationError as error:
-            raise Invalid([_mistake(str(error), kind)]) from error
+            raise Invalid([*unknown, _mistake(str(error))]) from error
+        if unknown:
+            raise Invalid(unknown)
+        return found
 
     def answer(self, status: int, body: Any) -> None:
         """End the request with `body` as JSON. Called before the method, it replaces the method."""
         self.set_status(status)
         self._end(msgspec.json.encode(body), "application/json")
+
+    def compute_etag(self) -> None:
+        """No `ETag`, which Tornado would add: a changed dream has a new `revision`."""
 
     # ---- the stages of a request
 
@@ -241,12 +250,10 @@ class ApiHandler(RequestHandler):
 _WRONG_TYPE = re.compile(r"Expected `(.*)`, got `(.*)`")
 
 
-def _mistake(message: str, kind: type) -> FieldError:
-    """The mistake that msgspec describes in `message`, when it cannot read the body as a `kind`."""
+def _mistake(message: str) -> FieldError:
+    """The mistake that msgspec describes in `message`, when it cannot read the body."""
     text, _, path = message.partition(" - at `$.")
     field = path.rstrip("`") or "body"
-    if text.startswith("Object contains unknown field") and issubclass(kind, msgspec.Struct):
-        return FieldError(field, "unknown_field", allowed=kind.__struct_encode_fields__)
     if found := _WRONG_TYPE.fullmatch(text):
         return FieldError(field, "wrong_type", expected=found[1], given=found[2])
     return FieldError(field, "does_not_fit", reason=text)

@@ -223,7 +223,7 @@ class LimitsBody(Struct, kw_only=True):
 class ServerBody(Struct, kw_only=True):
     """The facts that a client needs before anybody signs in."""
 
-    name: Literal["Dreamlog"] = "Dreamlog"
+    name: Literal["Dreamlog"]
     version: Annotated[str, Meta(examples=["1.0.0"])]
     registration: Annotated[Literal["open", "closed"], Meta(description="Whether new accounts can be made.")]
     formats: list[FormatBody]
@@ -233,7 +233,7 @@ class ServerBody(Struct, kw_only=True):
 class HealthBody(Struct):
     """The process answers."""
 
-    status: Literal["alive"] = "alive"
+    status: Literal["alive"]
 
 
 class ReadyBody(Struct):

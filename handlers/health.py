@@ -33,8 +33,11 @@ class HealthHandler(RequestHandler):
         refuse(self, status_code)
         self.finish()
 
+    def compute_etag(self) -> None:
+        """No `ETag`, which Tornado would add: nobody keeps this answer."""
+
     async def get(self) -> None:
-        self._answer(HealthBody())
+        self._answer(HealthBody("alive"))
 
     async def head(self) -> None:
         await self.get()

@@ -7,6 +7,8 @@ reader's language.
 import math
 from collections.abc import Sequence
 
+from msgspec import Struct
+
 from handlers.bodies import FieldErrorBody, ProblemBody
 from handlers.language import Language
 from handlers.sentences import Sentence, title
@@ -66,6 +68,14 @@ class Invalid(Problem):
         body = super().body(language)
         body.errors = [FieldErrorBody(each.field, each.message.in_language(language)) for each in self.errors]
         return body
+
+
+def unknown_fields(raw: object, kind: type) -> list[FieldError]:
+    """A mistake for each field of the JSON object `raw` that the Struct `kind` lacks; none for anything else."""
+    if not isinstance(raw, dict) or not issubclass(kind, Struct):
+        return []
+    known = kind.__struct_encode_fields__
+    return [FieldError(field, "unknown_field", allowed=known) for field in raw if field not in known]
 
 
 def too_many(name: str, retry_after: float, **values: object) -> Problem:

@@ -126,15 +126,6 @@ def _polished(schema: Any) -> Any:
         found["type"] = "string"
         if len(values) == 1:
             found["const"] = found.pop("enum")[0]
-    if isinstance(properties := found.get("properties"), dict):
-        required = [*found.pop("required", []), *(field for field, each in properties.items() if _lenient(each))]
-        return found | ({"required": required} if required else {})
+    if found.get("default", ...) is None:  # a field that may be absent; generators take one with a default as required
+        del found["default"]
     return found
-
-
-def _lenient(field: Json) -> bool:
-    """Is this a field that only the decoder can do without, so that the handler can name every mistake?"""
-    if not field.pop("x-required", False):
-        return False
-    del field["default"]
-    return True

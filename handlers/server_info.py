@@ -29,6 +29,7 @@ def server_body(config: Config) -> ServerBody:
     """The answer, which stays the same while the server runs."""
     images = config.images
     return ServerBody(
+        name="Dreamlog",
         version=VERSION,
         registration=config.auth.registration,
         formats=[

@@ -182,7 +182,8 @@ async def test_registering_signs_in(client: Client) -> None:
         ({"username": "a\x07b", "password": "p" * 8}, ["username"]),
         ({"username": "a\x00b", "password": "p" * 8}, ["username"]),
         ({"username": "ann", "password": "🌙" * 7}, ["password"]),
-        ({"username": "ann", "password": "p" * 8, "admin": True}, ["body"]),
+        ({"username": "ann", "password": "p" * 8, "admin": True}, ["admin"]),
+        ({"username": "", "admin": True, "more": 1}, ["admin", "more", "username", "password"]),
         ([], ["body"]),
     ],
 )
@@ -308,6 +309,22 @@ async def test_missing_fields_of_a_login_are_named(client: Client) -> None:
     """A login without its fields is a mistake in the request, not a wrong password."""
     errors = problem(await client.post("/api/auth/login", {"username": None}), 422)["errors"]
     assert [error["field"] for error in errors] == ["username", "password"]
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    ("path", "body", "fields"),
+    [
+        ("login", {**ANN, "admin": True}, ["admin"]),
+        ("login", {"password": 5, "admin": True}, ["admin", "username", "password"]),
+        ("refresh", {"refresh": None, "cookie": ""}, ["cookie"]),
+        ("refresh", {"refresh": 5, "cookie": ""}, ["cookie", "refresh"]),
+    ],
+)
+async def test_an_unknown_field_is_named(client: Client, path: str, body: Any, fields: list[str]) -> None:
+    """The server names it together with every other mistake."""
+    errors = problem(await client.post(f"/api/auth/{path}", body), 422)["errors"]
+    assert [error["field"] for error in errors] == fields
 
 
 @pytest.mark.gen_test

@@ -226,6 +226,15 @@ async def test_a_dream_belongs_to_its_owner(rest: Rest) -> None:
 
 
 @pytest.mark.gen_test
+async def test_json_has_no_etag(rest: Rest) -> None:
+    """A dream and the list answer 200 again; only `since` gives 304."""
+    dream = await rest.ada.dream()
+    for path in ("/api/dreams", f"/api/dreams/{dream['id']}"):
+        answer = await rest.ada.call("GET", path, headers={"If-None-Match": "*"})
+        assert (answer.code, answer.headers.get("ETag")) == (200, None)
+
+
+@pytest.mark.gen_test
 async def test_a_long_poll_gives_304_or_the_dream(rest: Rest) -> None:
     """A client that has the newest revision gets 304, which the log names too; any other gets the dream."""
     dream = await rest.ada.dream()

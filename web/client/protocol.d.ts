@@ -176,7 +176,7 @@ export interface Format {
 
 /** The process answers. */
 export interface Health {
-  status?: 'alive'
+  status: 'alive'
 }
 
 /**
@@ -318,11 +318,7 @@ export interface Limits {
   message_bytes: number
 }
 
-/**
- * A username and a password.
- *
- * The decoder takes any JSON for both, so that one answer can name every mistake.
- */
+/** A username and a password. */
 export interface Login {
   /** Spaces around it do not count. No control characters. */
   username: string
@@ -375,7 +371,7 @@ export interface Refresh {
 
 /** The facts that a client needs before anybody signs in. */
 export interface Server {
-  name?: 'Dreamlog'
+  name: 'Dreamlog'
   version: string
   /** Whether new accounts can be made. */
   registration: 'closed' | 'open'
