@@ -1,4 +1,4 @@
-"""Journeys on whose storage something depends are made twice: on disk, and on OSS."""
+"""Runs each journey whose result depends on the storage twice: on disk and on OSS."""
 
 from collections.abc import Iterator
 
@@ -30,7 +30,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(autouse=True)
 def storage(request: pytest.FixtureRequest) -> Iterator[OssServer | None]:
-    """The OSS that every server of this test stores on; None: on disk."""
+    """The OSS server on which every server of this test stores its files, or None for the disk."""
     if getattr(request, "param", "local") == "local":
         yield None
         return

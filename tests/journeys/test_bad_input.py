@@ -1,4 +1,4 @@
-"""Bad input of every kind gets its stated answer, and leaves nothing behind on disk or in the database."""
+"""The server answers each kind of bad input as documented, and keeps no file and no document of it."""
 
 import json
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from tornado.httpclient import HTTPResponse
 from tests import photos
 from tests.client import BOUNDARY, MULTIPART, Api, Server, multipart, settings
 
-CASES: list[tuple[str, bytes, int, str]] = [  # what, body, status, a field of `errors` or a word of `detail`
+CASES: list[tuple[str, bytes, int, str]] = [  # name, body, status, a field of `errors` or a word of `detail`
     ("a text that calls itself a picture", multipart(b"not a picture", title="t"), 415, "JPEG"),
     ("a PDF", multipart(b"%PDF-1.7\n" + bytes(2000), title="t"), 415, "HEIC"),
     ("an SVG", multipart(b"<svg xmlns='http://www.w3.org/2000/svg'/>", title="t"), 415, "WebP"),
@@ -68,7 +68,7 @@ def check_problem(response: HTTPResponse, status: int, word: str) -> None:
 async def test_every_bad_body_gets_its_answer(
     data: Path, mongodb_uri: str, database: AsyncIOMotorDatabase[dict[str, Any]]
 ) -> None:
-    """Each is refused with a sentence that names what is wrong; afterwards there is no dream and no file."""
+    """The server rejects each body with a sentence that names the mistake, and stores no dream and no file."""
     async with Server(data, mongodb__uri=mongodb_uri, mongodb__database=database.name) as server:
         async with Api(server.url) as api:
             await api.sign_up()
@@ -86,7 +86,7 @@ async def test_every_bad_body_gets_its_answer(
 
 @pytest.mark.gen_test
 async def test_what_is_not_there_or_not_allowed(data: Path, mongodb_uri: str) -> None:
-    """404, 405 and 401 are problems as well, and a stranger's dream looks like none."""
+    """The server answers 404, 405 and 401 with problems, and a stranger's dream looks like a missing one."""
     async with Server(data, **settings(data, mongodb_uri)) as server:
         async with Api(server.url) as ada, Api(server.url) as bob, Api(server.url) as nobody:
             await ada.sign_up("ada")
@@ -135,7 +135,7 @@ def body_for(method: str) -> bytes | None:
 
 @pytest.mark.gen_test
 async def test_rates_are_kept(data: Path, mongodb_uri: str) -> None:
-    """Over the account's rate of images the answer is 429 with the seconds to wait, and nothing is kept."""
+    """Above the account's image rate, the server answers 429 with the seconds to wait, and keeps nothing."""
     async with Server(data, **settings(data, mongodb_uri), limits__images=3) as server, Api(server.url) as api:
         await api.sign_up()
         first = await api.dream(photos.small_jpeg(1), photos.small_jpeg(2))

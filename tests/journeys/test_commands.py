@@ -1,4 +1,4 @@
-"""The commands of the terminal, with and without a running server: check, move-media, orphans."""
+"""The commands check, move-media and orphans, with a running server and without one."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ from tests.oss_server import KEY_ID, SECRET, OssServer
 
 
 async def command(data: Path, *arguments: str, **settings: object) -> tuple[int, str]:
-    """Exit code and words of `python server.py` with these arguments and settings."""
+    """Exit code and output of `python server.py` with these arguments and settings."""
     environment = {f"DREAMLOG_{name.upper()}": str(value) for name, value in settings.items()}
     return await output_of(*arguments, "--data", str(data), **environment)
 
@@ -37,7 +37,7 @@ def addresses(dreams: list[Json]) -> list[str]:
 
 @pytest.mark.gen_test
 async def test_check_tries_every_part(data: Path) -> None:
-    """With and without a running server on the same data; one line for each part, and no file is left."""
+    """`check` prints one line for each part, with or without a running server, and leaves nothing behind."""
     with OssServer() as oss:
         for backend in ("local", "oss"):
             code, said = await command(data, "check", **oss.settings(backend=backend))
@@ -55,7 +55,7 @@ async def test_check_tries_every_part(data: Path) -> None:
 
 @pytest.mark.gen_test
 async def test_check_names_the_mistake_and_exits_with_1(data: Path, mongodb_uri: str) -> None:
-    """Each failing part has a remedy, and the other parts are still checked."""
+    """`check` reports each broken part with its remedy, and still tries the other parts."""
     good = settings(data, mongodb_uri)
     with OssServer() as oss:
         for wrong, words in (
@@ -93,7 +93,7 @@ async def test_check_names_the_mistake_and_exits_with_1(data: Path, mongodb_uri:
 
 @pytest.mark.gen_test
 async def test_pictures_move_while_the_server_serves_them(data: Path) -> None:
-    """To OSS and back: every address works all the time, equal uploads stay one, and a second run moves nothing."""
+    """During a move to OSS and back, every URL works and duplicates stay shared; a second run moves nothing."""
     photo = photos.phone_jpeg()
     with OssServer() as oss:
         async with Server(data) as server, Api(server.url) as api:
@@ -103,7 +103,7 @@ async def test_pictures_move_while_the_server_serves_them(data: Path) -> None:
                 dream = await api.dream(photos.small_jpeg(number), photo if number < 2 else photos.small_jpeg(99))
                 dreams.append(await api.finished(dream["id"]))
             access, on_disk = api.access, media(server)
-            # Killed, it would process a picture anew whose end was read before the journal had it.
+            # After SIGKILL, the server could repeat an image whose completion mongod had not yet journaled.
             server.kill(signal.SIGTERM)
             await server.ended()
         async with Server(data, **oss.settings()) as server, Api(server.url) as api:
@@ -123,7 +123,7 @@ async def test_pictures_move_while_the_server_serves_them(data: Path) -> None:
             assert all(url.startswith(oss.endpoint) for url in addresses(after))
             assert len({url.rpartition("/")[0] for url in addresses(after)}) == 8, "equal uploads share their files"
             assert [d["revision"] for d in after] > [d["revision"] for d in before]
-            assert media(server) == on_disk, "old addresses stay good until they end"
+            assert media(server) == on_disk, "old URLs work until they expire"
             original = await api.call("GET", f"/api/dreams/{dreams[0]['id']}/images/2/original")
             assert original.body == photo
             code, said = await command(data, "move-media", "--to", "oss", **oss.settings())
@@ -135,7 +135,7 @@ async def test_pictures_move_while_the_server_serves_them(data: Path) -> None:
             await api.json("DELETE", f"/api/dreams/{dreams[0]['id']}", status=204)
             gone = {url.partition("?")[0].rpartition("/")[0].rpartition("/")[2] for url in addresses([before[0]])[:1]}
             await until(lambda: not any(f"media/{folder}/" in name for folder in gone for name in media(server)),
-                        "deleted, both copies are gone at once")  # fmt: skip
+                        "deleting an image deletes both copies")  # fmt: skip
             code, said = await command(data, "move-media", "--to", "local", **oss.settings())
             assert (code, "Images moved to local: 9." in said) == (0, True), said
             assert "New images still go to oss" in said
@@ -147,7 +147,7 @@ async def test_pictures_move_while_the_server_serves_them(data: Path) -> None:
 
 @pytest.mark.gen_test
 async def test_a_killed_move_goes_on(data: Path) -> None:
-    """kill -9 in the middle: every picture is readable; the next run, and no other at the same time, moves the rest."""
+    """After kill -9, every picture is readable; a second run moves the rest, and no other command runs meanwhile."""
     with OssServer() as oss:
         async with Server(data, **oss.settings(backend="local")) as server, Api(server.url) as api:
             await api.sign_up()
@@ -160,7 +160,7 @@ async def test_a_killed_move_goes_on(data: Path) -> None:
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.DEVNULL,
             )
-            await until(lambda: len(oss.names()) > 20, "some are moved")
+            await until(lambda: len(oss.names()) > 20, "some images are on OSS")
             os.kill(process.pid, signal.SIGSTOP)
             for more in (("orphans", "--delete", "--older-than", "0"), ("move-media", "--to", "local")):
                 code, said = await command(data, *more, **oss.settings())
@@ -179,7 +179,7 @@ async def test_a_killed_move_goes_on(data: Path) -> None:
             code, said = await command(data, "orphans", "--older-than", "0", "--delete", **oss.settings())
             assert code == 0, said
             dream = await api.get(dream["id"])
-            assert len(oss.names()) == 60, "a variant and an original each"
+            assert len(oss.names()) == 60, "one variant and one original for each image"
             for url in addresses([dream]):
                 assert url.startswith(oss.endpoint)
                 await api.bytes(url)
@@ -187,7 +187,7 @@ async def test_a_killed_move_goes_on(data: Path) -> None:
 
 @pytest.mark.gen_test
 async def test_what_is_damaged_stays_and_is_named(data: Path) -> None:
-    """A file that is shorter, other or gone is not moved, the rest is; the exit code is 1."""
+    """`move-media` names each truncated, altered or missing file, moves the others, and exits with 1."""
     with OssServer() as oss:
         async with Server(data, **oss.settings(backend="local")) as server, Api(server.url) as api:
             await api.sign_up()
@@ -208,7 +208,7 @@ async def test_what_is_damaged_stays_and_is_named(data: Path) -> None:
 
 @pytest.mark.gen_test
 async def test_nothing_moves_where_the_server_could_not_read_it(data: Path) -> None:
-    """A server that runs without OSS must be restarted with it first; and OSS must be set up at all."""
+    """`move-media` refuses to run while the server has no OSS settings, or when it has none itself."""
     with OssServer() as oss:
         async with Server(data):
             code, said = await command(data, "move-media", "--to", "oss", **oss.settings())
@@ -225,7 +225,7 @@ async def test_nothing_moves_where_the_server_could_not_read_it(data: Path) -> N
 async def test_orphans_are_found_then_removed(
     data: Path, backend: str, mongodb_uri: str, database: AsyncIOMotorDatabase[dict[str, Any]]
 ) -> None:
-    """A dream deleted while its files were put, the server killed in that moment: first named, then removed."""
+    """`orphans` lists the files of a dream that was deleted during their upload to OSS, then removes them."""
     with OssServer() as oss:
         chosen = oss.settings(backend=backend) | {
             "mongodb__uri": mongodb_uri,
@@ -238,19 +238,19 @@ async def test_orphans_are_found_then_removed(
                 oss.faults.slow_puts = 1
                 dream = await api.dream(photos.small_jpeg(2))
                 oss.busiest = 0
-                await until(lambda: oss.busiest == 2, "its files are on their way")
+                await until(lambda: oss.busiest == 2, "OSS is receiving the files")
                 await api.json("DELETE", f"/api/dreams/{dream['id']}", status=204)
 
                 async def swept() -> bool:
                     return await database["dreams"].count_documents({}) == 1
 
-                await until(swept, "the janitor has removed what was there so far")
+                await until(swept, "the janitor has removed the dream")
             server.kill()
             await server.ended()
         if backend == "oss":
-            await until(lambda: len(oss.names()) == 4, "they arrive, and nobody is there to remove them")
+            await until(lambda: len(oss.names()) == 4, "OSS has stored the files after the server's end")
             oss.faults.slow_puts = 0
-        else:  # as it would lie there: it is too quick on disk to be caught in the act
+        else:  # A local write is too fast to interrupt, so the test creates the orphans itself.
             folder = next((data / "media").iterdir())
             shutil.copytree(folder, folder.with_name("0123456789abcdef"))
             (folder.with_name("0123456789abcdef") / ".320.jpg.0011").write_bytes(b"a part")
@@ -261,7 +261,7 @@ async def test_orphans_are_found_then_removed(
             assert (code, said.splitlines()[-1]) == (0, "Orphaned files: 0. --delete removes them.")
             code, said = await command(data, "orphans", "--older-than", "0", **chosen)
             assert said.count("/original-") == 1
-            assert server.files() | oss.names() == files, "it was only looked"
+            assert server.files() | oss.names() == files, "without --delete, no file is removed"
             code, said = await command(data, "orphans", "--older-than", "0", "--delete", **chosen)
             assert (code, "Orphaned files removed" in said) == (0, True)
             left = await other.get(kept["id"])

@@ -1,4 +1,4 @@
-"""Real kills, of the server, mongod and a worker: nothing that was answered 201 is lost, and nothing is left over."""
+"""The server, mongod or a worker is killed: every upload that was answered 201 survives, and no file is left over."""
 
 import asyncio
 import json
@@ -20,19 +20,19 @@ WORKER = "multiprocessing.forkserver"
 
 
 def busy_workers(server: Server) -> list[int]:
-    """Pids of the worker processes; the first is the fork server itself, their parent."""
+    """Process ids of the busy workers; the first one is the fork server, their parent."""
     return server.descendants(WORKER)[1:]
 
 
 def files_of(dreams: list[Json]) -> int:
-    """How many files completed dreams have: each image's different variants and its original."""
+    """The number of files of completed dreams: for each image, its distinct variants and its original."""
     images = [image for dream in dreams for image in dream["images"]]
     return sum(len({v["url"] for v in image["variants"].values()}) + 1 for image in images)
 
 
 @pytest.mark.gen_test
 async def test_kill_9_of_the_server_loses_nothing(data: Path) -> None:
-    """20 images in line and 2 in work survive: all complete after the restart, none twice, no file left over."""
+    """After kill -9, the server completes all 22 images, none twice, and leaves no other file."""
     async with Server(data, images__workers=2) as server, Api(server.url) as api:
         await api.sign_up()
         uploads = [photos.phone_jpeg(orientation=o, size=(4032, 3024 - n)) for n, o in enumerate((1, 3, 6, 8) * 3)]
@@ -41,14 +41,14 @@ async def test_kill_9_of_the_server_loses_nothing(data: Path) -> None:
         workers = busy_workers(server)
         server.kill()
         await server.ended()
-        await until(lambda: not any(map(_alive, mongod + workers)), "mongod and the workers are gone")
+        await until(lambda: not any(map(_alive, mongod + workers)), "mongod and the workers have ended")
         await server.start()
         api.url = server.url
         dreams = [await api.finished(dream["id"]) for dream in dreams]
         for dream in dreams:
             assert dream["status"] == "completed", dream
             assert [image["id"] for image in dream["images"]] == list(range(1, 12))
-        await until(lambda: len(server.files()) == files_of(dreams), "no file is left over")
+        await until(lambda: len(server.files()) == files_of(dreams), "only the files of the dream remain")
         for dream in dreams:
             for image in dream["images"]:
                 await api.bytes(image["url"])
@@ -63,7 +63,7 @@ def _alive(pid: int) -> bool:
 
 @pytest.mark.gen_test
 async def test_kill_9_of_mongod_is_survived(data: Path) -> None:
-    """The server says not ready, comes back by itself, and has every dream that was answered 201."""
+    """After kill -9 of mongod, /readyz reports the outage, the server recovers, and no acknowledged dream is lost."""
     async with Server(data) as server, Api(server.url) as api:
         await api.sign_up()
         kept: list[str] = []
@@ -83,26 +83,26 @@ async def test_kill_9_of_mongod_is_survived(data: Path) -> None:
 
         dream = await api.dream(*[photos.phone_jpeg(orientation=o) for o in (1, 3, 6, 8)])
         writers = [asyncio.create_task(write(seed)) for seed in range(4)]
-        await until(lambda: len(kept) > 20, "dreams are written")
+        await until(lambda: len(kept) > 20, "the writers have created dreams")
 
         async def seen_without_mongod() -> bool:
-            for mongod in server.descendants("mongod"):  # it comes back so fast that one kill could go unseen
+            for mongod in server.descendants("mongod"):  # one outage could pass between two requests
                 with suppress(ProcessLookupError):
                     os.kill(mongod, signal.SIGKILL)
             return await not_ready()
 
-        await until(seen_without_mongod, "it says that it is not ready")
+        await until(seen_without_mongod, "/readyz reports the outage")
         assert (await api.call("GET", "/healthz")).code == 200
-        await until(ready, "it is ready again")
+        await until(ready, "the server is ready again")
         before = len(kept)
-        await until(lambda: len(kept) > before + 20, "dreams are written again")
+        await until(lambda: len(kept) > before + 20, "the writers create dreams again")
         stopping.set()
         await asyncio.gather(*writers)
         assert set(refused) <= {503}
         listed = await all_ids(api)
         assert set(kept) <= listed
         assert (await api.finished(dream["id"]))["status"] == "completed"
-        await until(lambda: len(server.files()) == 16, "four images with three variants and an original each")
+        await until(lambda: len(server.files()) == 16, "four images have three variants and an original each")
 
 
 def _id(response: Any) -> str:
@@ -122,7 +122,7 @@ async def all_ids(api: Api) -> set[str]:
 
 @pytest.mark.gen_test
 async def test_kill_9_of_a_worker_costs_one_image_one_try(data: Path, mongodb_uri: str) -> None:
-    """The image whose worker was killed is tried again; the others do not notice."""
+    """The server tries the image of the killed worker again; other images lose no attempt."""
     async with Server(data, **settings(data, mongodb_uri), images__workers=2) as server, Api(server.url) as api:
         await api.sign_up()
         dream = await api.dream(*[photos.phone_jpeg(orientation=o) for o in (1, 2, 3, 4, 5, 6, 7, 8)])
@@ -133,18 +133,18 @@ async def test_kill_9_of_a_worker_costs_one_image_one_try(data: Path, mongodb_ur
             await socket.message("image_update", status="completed")
         dream = await api.get(dream["id"])
         attempts = sorted(image["attempt"] for image in dream["images"])
-        assert attempts in ([1] * 7 + [2], [1] * 8), "at most the victim's image was tried twice"
+        assert attempts in ([1] * 7 + [2], [1] * 8), "at most one image has a second attempt"
         assert all(image["status"] == "completed" for image in dream["images"])
-        await until(lambda: len(server.files()) == files_of([dream]), "no file is left over")
-        await until(lambda: len(busy_workers(server)) == 2, "a new worker stands in")
+        await until(lambda: len(server.files()) == files_of([dream]), "only the files of the dream remain")
+        await until(lambda: len(busy_workers(server)) == 2, "a new worker replaces the killed one")
 
 
 @pytest.mark.gen_test
 async def test_an_image_that_kills_its_worker_fails_by_itself(data: Path, mongodb_uri: str) -> None:
-    """After three tries it is `crashed`, and it held up nobody."""
+    """After three attempts the image fails with `crashed`; all other images complete."""
     async with Server(data, **settings(data, mongodb_uri), images__workers=1) as server, Api(server.url) as api:
         await api.sign_up()
-        # Nothing in a file makes the libraries crash that we know of, so the test is what crashes this one.
+        # We know of no file that crashes the libraries, so the test kills the worker of this image.
         poison = await api.dream(photos.slow_png())
 
         async def killing() -> None:
@@ -177,7 +177,7 @@ def _folders(server: Server) -> list[str]:
 
 @pytest.mark.gen_test
 async def test_an_image_that_hangs_its_worker_fails_by_itself(data: Path, mongodb_uri: str) -> None:
-    """After three tries it is `timed_out`; what came after it was done long before."""
+    """After three attempts the image fails with `timed_out`; the images after it complete long before."""
     async with (
         Server(data, **settings(data, mongodb_uri), images__workers=1, images__time_limit=0.3) as server,
         Api(server.url) as api,
@@ -187,7 +187,7 @@ async def test_an_image_that_hangs_its_worker_fails_by_itself(data: Path, mongod
         others = [await api.dream(photos.small_jpeg(n)) for n in range(5)]
         for other in others:
             assert (await api.finished(other["id"]))["status"] == "completed"
-        assert (await api.get(hanging["id"]))["status"] == "processing", "it waits for its next try"
+        assert (await api.get(hanging["id"]))["status"] == "processing", "the image waits for its next attempt"
         failed = await api.finished(hanging["id"])
         assert failed["images"][0]["error"]["code"] == "timed_out"
         assert failed["images"][0]["attempt"] == 3
@@ -196,7 +196,7 @@ async def test_an_image_that_hangs_its_worker_fails_by_itself(data: Path, mongod
 @pytest.mark.campaign(sample=2, whole=40)
 @pytest.mark.gen_test
 async def test_kill_9_at_any_moment_loses_nothing(data: Path, campaign: Campaign) -> None:
-    """Three people upload and delete while the server is killed: what was answered survives, and nothing else does."""
+    """Through repeated kills during uploads and deletions, acknowledged changes survive and no file is left over."""
     async with Server(data, images__workers=2) as server, Api(server.url) as api:
         await api.sign_up()
         kept: set[str] = set()
@@ -211,7 +211,7 @@ async def test_kill_9_at_any_moment_loses_nothing(data: Path, campaign: Campaign
                     kept.add(_id(dream))
                     if random.random() < 0.3:
                         path = f"/api/dreams/{_id(dream)}"
-                        kept.remove(_id(dream))  # whether it is deleted is open until the answer
+                        kept.remove(_id(dream))  # until the answer, the dream may or may not be deleted
                         if (await api.call("DELETE", path)).code == 204:
                             deleted.add(_id(dream))
 
@@ -219,7 +219,7 @@ async def test_kill_9_at_any_moment_loses_nothing(data: Path, campaign: Campaign
             seeds = [random.getrandbits(32) for _ in range(3)]
             writers = [asyncio.create_task(write(Random(seed))) for seed in seeds]
             goal = len(kept) + random.randint(1, 12)
-            await until(lambda goal=goal: len(kept) >= goal, "dreams are written")  # type: ignore[misc]
+            await until(lambda goal=goal: len(kept) >= goal, "the writers have created dreams")  # type: ignore[misc]
             server.kill()
             await asyncio.gather(*writers)
             await server.restart()
@@ -229,7 +229,7 @@ async def test_kill_9_at_any_moment_loses_nothing(data: Path, campaign: Campaign
             assert not deleted & listed
         dreams = [await api.finished(each) for each in listed]
         assert {dream["status"] for dream in dreams} == {"completed"}
-        await until(lambda: len(server.files()) == files_of(dreams), "no file is left over")
+        await until(lambda: len(server.files()) == files_of(dreams), "only the files of the dreams remain")
 
 
 def _form(random: Random) -> bytes:

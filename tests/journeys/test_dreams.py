@@ -1,4 +1,4 @@
-"""Dreams over HTTP: written, read, searched, changed, deleted; and the account they belong to."""
+"""Dreams over HTTP: create, read, search, change and delete them, and delete the account."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from tests.client import Api, Server, Socket, settings, until
 
 @pytest.mark.gen_test
 async def test_a_dream_is_written_read_changed_and_deleted(data: Path, mongodb_uri: str) -> None:
-    """A dream is read as it was written, with its offset; a change reaches the listeners, a deletion ends them."""
+    """A read returns what was written, in its own UTC offset; listeners receive the change and the deletion."""
     async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
         await api.sign_up()
         written = {
@@ -44,7 +44,7 @@ async def test_a_dream_is_written_read_changed_and_deleted(data: Path, mongodb_u
 
 @pytest.mark.gen_test
 async def test_pictures_move_with_the_text(data: Path, mongodb_uri: str) -> None:
-    """A change may give pictures new positions; one behind the end of a shorter text moves to its end."""
+    """A change of the text can move pictures; the server moves a picture past the new end of the text to that end."""
     async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
         await api.sign_up()
         dream = await api.dream(photos.small_jpeg(1), photos.small_jpeg(2), content="0123456789", positions=[4, 10])
@@ -55,7 +55,7 @@ async def test_pictures_move_with_the_text(data: Path, mongodb_uri: str) -> None
 
 @pytest.mark.gen_test
 async def test_the_list_is_paged_and_searched(data: Path, mongodb_uri: str) -> None:
-    """Newest first in pages that neither repeat nor skip; words in any language, tags and nights find theirs."""
+    """Pages are newest first, without repeats or gaps; search finds words in any language, tags and nights."""
     async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
         await api.sign_up()
         for day in range(1, 8):
@@ -76,13 +76,13 @@ async def test_the_list_is_paged_and_searched(data: Path, mongodb_uri: str) -> N
         assert await titles("q=%E5%A4%A7%E6%B5%B7") == "1357"
         assert await titles("q=a.*B") == "246"
         assert await titles("tag=t1") == "147"
-        assert await titles("from=2026-11-03&to=2026-11-05") == "345", "by the dreamer's own clock"
+        assert await titles("from=2026-11-03&to=2026-11-05") == "345", "in the dreamer's own time zone"
         assert await titles("from=2026-11-07T00:00:00Z") == "67"
 
 
 @pytest.mark.gen_test
 async def test_deleting_the_account_deletes_everything(data: Path, mongodb_uri: str) -> None:
-    """Its dreams, its files, its connections and its tokens are gone; somebody else's are not."""
+    """Deleting an account deletes its dreams, files, connections and tokens, and leaves other accounts alone."""
     async with Server(data, **settings(data, mongodb_uri)) as server:
         async with Api(server.url) as ada, Api(server.url) as bob:
             await ada.sign_up("ada")
@@ -94,7 +94,7 @@ async def test_deleting_the_account_deletes_everything(data: Path, mongodb_uri: 
                 await socket.message("image_update")
                 await ada.json("DELETE", "/api/me", status=204)
                 assert (await socket.close_code() or 0) >= 4400
-            await until(lambda: not files & server.files(), "the files are gone")
+            await until(lambda: not files & server.files(), "the files are deleted")
             await ada.json("GET", "/api/me", status=401)
             await ada.json("GET", f"/api/dreams/{dream['id']}", status=401)
             await ada.json("POST", "/api/auth/refresh", {"refresh": ada.refresh}, status=401)
@@ -106,7 +106,7 @@ async def test_deleting_the_account_deletes_everything(data: Path, mongodb_uri: 
 
 @pytest.mark.gen_test
 async def test_a_page_of_an_allowed_origin_may_call(data: Path, mongodb_uri: str) -> None:
-    """CORS for the origins of the settings, and for no other."""
+    """The server sends CORS headers to the origins in its settings, and to no others."""
     allowed = settings(data, mongodb_uri, server__allowed_origins="https://app.example.org")
     async with Server(data, **allowed) as server, Api(server.url) as api:
         preflight = {"Origin": "https://app.example.org", "Access-Control-Request-Method": "POST"}
@@ -128,7 +128,7 @@ async def test_a_page_of_an_allowed_origin_may_call(data: Path, mongodb_uri: str
 
 @pytest.mark.gen_test
 async def test_documents_of_another_version_are_shown(data: Path, mongodb_uri: str) -> None:
-    """Fields that are missing, states and codes that are unknown: the list answers 200, and so does each dream."""
+    """Documents with missing fields or unknown states and codes can be listed and read."""
     async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
         await api.sign_up()
         made = [await api.dream(photos.small_jpeg(number), photos.small_jpeg(9 + number)) for number in range(4)]

@@ -1,4 +1,4 @@
-"""The whole server for clients without a WebSocket: event streams, and reads that wait."""
+"""The whole server for clients without a WebSocket: event streams and long polls."""
 
 import asyncio
 import signal
@@ -13,13 +13,13 @@ from tests.pace import seconds
 
 
 async def is_full(api: Api, path: str) -> bool:
-    """Has the account as many connections as it may: a read that would be answered at once is refused."""
+    """Whether the account is at its connection limit, so that the server refuses even a read that need not wait."""
     return (await api.call("GET", f"{path}?since=0")).code == 429
 
 
 @pytest.mark.gen_test
 async def test_a_stream_and_a_socket_get_the_same_messages(data: Path, mongodb_uri: str) -> None:
-    """The same messages in the same order while pictures come; who is late gets the state; a deletion ends both."""
+    """A stream and a WebSocket receive the same messages in the same order; a late client gets the state."""
     quiet = settings(data, mongodb_uri, websocket__ping_interval=600)
     async with Server(data, **quiet) as server, Api(server.url) as api:
         await api.sign_up()
@@ -30,7 +30,7 @@ async def test_a_stream_and_a_socket_get_the_same_messages(data: Path, mongodb_u
             await api.add(dream["id"], photos.small_jpeg(1), photos.small_jpeg(2), photos.corrupt_jpeg())
             for listener in (socket, events):
                 await listener.message("image_progress", done=3)
-            await until(lambda: socket.types()[-1] == events.types()[-1] == "image_update", "both have every message")
+            await until(lambda: socket.types()[-1] == events.types()[-1] == "image_update", "both have the last one")
             progress = [each for each in events.messages if each["type"] == "image_progress"]
             assert progress == [each for each in socket.messages if each["type"] == "image_progress"]
             assert [each["done"] for each in progress] == [1, 2, 3]
@@ -47,7 +47,7 @@ async def test_a_stream_and_a_socket_get_the_same_messages(data: Path, mongodb_u
 
 @pytest.mark.gen_test
 async def test_a_dream_is_followed_by_reads_that_wait(data: Path, mongodb_uri: str) -> None:
-    """Each answers with something newer, until the pictures are ready; a change by somebody else, and a deletion."""
+    """Each long poll returns a newer revision, until the pictures are ready, and after a change and a deletion."""
     async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
         await api.sign_up()
         dream = await api.dream(photos.small_jpeg(1), photos.small_jpeg(2))
@@ -70,7 +70,7 @@ async def test_a_dream_is_followed_by_reads_that_wait(data: Path, mongodb_uri: s
 
 @pytest.mark.gen_test
 async def test_a_stop_waits_for_no_listener(data: Path, mongodb_uri: str) -> None:
-    """Fifty streams and fifty reads are asked to reconnect, and the server ends as it does without them."""
+    """A stop ends fifty streams and fifty long polls with an invitation to reconnect, and does not wait for them."""
     async with Server(data, **settings(data, mongodb_uri, limits__connections=100)) as server:
         async with Api(server.url) as api, AsyncExitStack() as stack:
             await api.sign_up()
@@ -79,7 +79,7 @@ async def test_a_stop_waits_for_no_listener(data: Path, mongodb_uri: str) -> Non
             query = f"{path}?since=1&wait=60"
             reads = [asyncio.create_task(api.call("GET", query)) for _ in range(50)]
             streams = [await stack.enter_async_context(Events.of(api, dream["id"])) for _ in range(50)]
-            await until(lambda: is_full(api, path), "all are there")
+            await until(lambda: is_full(api, path), "all clients are connected")
             clock = asyncio.get_running_loop().time
             began = clock()
             server.kill(signal.SIGTERM)
@@ -92,7 +92,7 @@ async def test_a_stop_waits_for_no_listener(data: Path, mongodb_uri: str) -> Non
 
 @pytest.mark.gen_test
 async def test_who_may_listen(data: Path, mongodb_uri: str) -> None:
-    """Only the owner, with a token, by GET; all ways to listen share a limit; signing out ends what is open."""
+    """Only the owner can listen, with a token and by GET; all transports share a limit; signing out closes them."""
     async with Server(data, **settings(data, mongodb_uri, limits__connections=3)) as server:
         async with Api(server.url) as ada, Api(server.url) as bob:
             await ada.sign_up("ada")
@@ -109,7 +109,7 @@ async def test_who_may_listen(data: Path, mongodb_uri: str) -> None:
             async with Socket.of(ada, dream["id"]) as socket, Events.of(ada, dream["id"]) as events:
                 for listener in (socket, events):
                     await listener.message("image_update")
-                await until(lambda: is_full(ada, path), "the read is there too")
+                await until(lambda: is_full(ada, path), "the long poll is counted too")
                 over = await ada.call("GET", f"{path}/events")
                 assert (over.code, over.headers["Retry-After"]) == (429, "30")
                 await ada.json("POST", "/api/auth/logout", b"", status=204)

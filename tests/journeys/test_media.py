@@ -1,4 +1,4 @@
-"""Pictures at their addresses: signed, cached for ever, in ranges; and the originals, for their owners."""
+"""Pictures at signed URLs, with caching and ranges, and originals for their owners."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.client import Api, Server, settings
 
 @pytest.mark.gen_test
 async def test_a_picture_is_served_as_browsers_want_it(data: Path, mongodb_uri: str) -> None:
-    """Type, ETag, caching, ranges and the headers that keep a picture from being anything else."""
+    """A picture has its type, an ETag, caching and ranges, and headers that stop browsers from running it."""
     async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
         await api.sign_up()
         dream = await api.finished((await api.dream(photos.small_jpeg(1)))["id"])
@@ -43,12 +43,12 @@ async def test_a_picture_is_served_as_browsers_want_it(data: Path, mongodb_uri: 
             assert answer.code == status, wanted
             if part is not None:
                 assert answer.body == part, wanted
-        assert (await api.get(dream["id"]))["images"][0]["url"] == url, "the same address, so that browsers cache it"
+        assert (await api.get(dream["id"]))["images"][0]["url"] == url, "the URL stays the same, for caches"
 
 
 @pytest.mark.gen_test
 async def test_an_altered_address_gets_nothing(data: Path, mongodb_uri: str) -> None:
-    """Unsigned, altered or made up: 403 or 404, and never a file from elsewhere."""
+    """An unsigned, altered or invented URL gets 403 or 404, and never a file from another folder."""
     async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
         await api.sign_up()
         dream = await api.finished((await api.dream(photos.small_jpeg(1)))["id"])
@@ -72,7 +72,7 @@ async def test_an_altered_address_gets_nothing(data: Path, mongodb_uri: str) -> 
 
 @pytest.mark.gen_test
 async def test_the_original_is_untouched_and_private(data: Path, mongodb_uri: str) -> None:
-    """Its owner gets the very bytes; without keep_originals there is none, and the answer says so."""
+    """The owner gets the exact bytes of the upload; without keep_originals, the answer is that there is no original."""
     photo = photos.phone_jpeg()
     async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
         await api.sign_up()
@@ -91,7 +91,7 @@ async def test_the_original_is_untouched_and_private(data: Path, mongodb_uri: st
 
 @pytest.mark.gen_test
 async def test_addresses_begin_with_the_host_that_the_client_used(data: Path, mongodb_uri: str) -> None:
-    """A phone that came by another name gets pictures under that name, unless public_url says otherwise."""
+    """The URLs of pictures have the host that the client used, unless public_url sets another one."""
     async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
         await api.sign_up()
         dream = await api.finished((await api.dream(photos.small_jpeg(1)))["id"])

@@ -1,4 +1,4 @@
-"""A front end of before: it knows the five messages of the origin and nothing that came later, and works unchanged."""
+"""A front end written for the original server knows only its five messages, and works unchanged."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from tests.client import WITHIN, Api, Json, Server, settings, until
 
 HELLO = "连接已建立，等待图片处理状态更新"
 
-# Type -> the fields that such a front end reads. What else there is, it does not see.
+# Type -> the fields that such a front end reads. It ignores all others.
 KNOWN = {
     "connection_established": {"type", "dream_id", "message"},
     "image_update": {"type", "dream_id", "status", "images", "timestamp"},
@@ -23,7 +23,7 @@ KNOWN = {
 
 
 class OldClient:
-    """What it does with each message, and no more."""
+    """A client that reads these messages and ignores all others."""
 
     def __init__(self, url: str, dream_id: str, token: str, *, in_header: bool = False, slash: str = "/") -> None:
         self._address = url.replace("http", "ws", 1) + f"/ws/dream-images/{dream_id}{slash}"
@@ -55,12 +55,12 @@ class OldClient:
                 self.messages.append({name: message[name] for name in KNOWN[message["type"]]})
 
     async def count(self, number: int) -> list[Json]:
-        """The messages, once there are so many."""
+        """Wait until so many messages have arrived, and return them."""
         await until(lambda: len(self.messages) >= number, f"{number} messages")
         return self.messages
 
     async def ended(self) -> Json:
-        """The first `image_update`, after one that says processing, that does not."""
+        """The first `image_update` with another status after one with the status processing."""
 
         def look() -> Json | None:
             updates = [each for each in self.messages if each["type"] == "image_update"]
@@ -73,7 +73,7 @@ class OldClient:
 
 @pytest.mark.gen_test
 async def test_pictures_come_to_their_places(data: Path, mongodb_uri: str) -> None:
-    """By header or first message, with the last slash or without: greeted in Chinese, then the pictures in order."""
+    """With token in header or message, slash or not, the client gets a Chinese greeting, then pictures in order."""
     async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
         await api.sign_up()
         for in_header in (True, False):
@@ -97,7 +97,7 @@ async def test_pictures_come_to_their_places(data: Path, mongodb_uri: str) -> No
 
 @pytest.mark.gen_test
 async def test_a_failure_reaches_the_client(data: Path, mongodb_uri: str) -> None:
-    """When no picture could be made, the status is failed, and there are no images."""
+    """When all pictures fail, the status is failed and the list of images is empty."""
     async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
         await api.sign_up()
         dream = await api.json("POST", "/api/dreams", {"title": "t"}, status=201)
@@ -110,7 +110,7 @@ async def test_a_failure_reaches_the_client(data: Path, mongodb_uri: str) -> Non
 
 @pytest.mark.gen_test
 async def test_a_late_client_gets_the_state_at_once(data: Path, mongodb_uri: str) -> None:
-    """The pictures were ready before it connected: the message after the greeting has them."""
+    """A client that connects after processing gets the pictures in the message after the greeting."""
     async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
         await api.sign_up()
         dream = await api.dream(photos.small_jpeg(1), content="sea", positions=[2])
@@ -124,7 +124,7 @@ async def test_a_late_client_gets_the_state_at_once(data: Path, mongodb_uri: str
 
 @pytest.mark.gen_test
 async def test_a_ping_is_answered(data: Path, mongodb_uri: str) -> None:
-    """With the number that it had, whole or not."""
+    """A pong repeats the number of the ping, integer or not."""
     async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
         await api.sign_up()
         dream = await api.json("POST", "/api/dreams", {"title": "t"}, status=201)

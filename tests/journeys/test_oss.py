@@ -1,4 +1,4 @@
-"""A storage that fails in every way it can: nothing that was answered 201 is lost, doubled or left over."""
+"""OSS fails in every way it can: no acknowledged upload is lost or stored twice, and no file is left over."""
 
 import re
 import signal
@@ -14,23 +14,23 @@ from tests.oss_server import KEY_ID, SECRET, OssServer
 
 
 def names_of(dreams: list[Json]) -> set[str]:
-    """The names in the bucket of completed dreams, without the originals, whose names are secret."""
+    """The names of the variants of completed dreams in the bucket. The API does not reveal the names of originals."""
     images = [image for dream in dreams for image in dream["images"]]
     urls = {variant["url"] for image in images for variant in image["variants"].values()}
     return {url.partition("?")[0].partition("/dreams/")[2] for url in urls}
 
 
 def check_bucket(oss: OssServer, dreams: list[Json]) -> None:
-    """Each image complete at its place, none twice, and nothing else."""
+    """Assert that the bucket has each image complete and once, and nothing else."""
     images = [image for dream in dreams for image in dream["images"]]
     assert {image["status"] for image in images} == {"completed"}
-    stored = {name for name in oss.names() if "/check/" not in name}  # /readyz may be looking
+    stored = {name for name in oss.names() if "/check/" not in name}  # /readyz may be writing its own
     named = names_of(dreams)
     originals = {name for name in stored if "/original-" in name}
     assert stored == named | originals
     assert len(originals) == len(images)
     assert {name.rpartition("/")[0] for name in originals} == {name.rpartition("/")[0] for name in named}
-    assert all(len(digests) == 1 for digests in oss.writes.values()), "nothing else was ever put under a name"
+    assert all(len(digests) == 1 for digests in oss.writes.values()), "no object was ever overwritten"
     assert not oss.uploads
 
 
@@ -41,32 +41,35 @@ async def ready(api: Api) -> Json:
 
 @pytest.mark.gen_test
 async def test_a_storage_that_fails_four_times_in_ten_gets_everything(data: Path, mongodb_uri: str) -> None:
-    """100 images, 30 % of answers 503, 5 % reset, 5 % lost: all complete, none twice, no orphan."""
+    """With 30 % 503s, 5 % resets and 5 % lost answers, 100 images complete, none twice, and none leaves an orphan."""
     with OssServer() as oss:
         server = Server(data, **settings(data, mongodb_uri), **oss.settings(part_size=102_400))
         async with server, Api(server.url) as api:
             oss.faults.busy, oss.faults.reset, oss.faults.lost = 0.30, 0.05, 0.05
             await api.sign_up()
             large = photos.phone_jpeg()
-            assert len(large) > 204_800, "its original goes in parts"
+            assert len(large) > 204_800, "the original goes up in parts"
             dreams = [await api.dream(*(photos.small_jpeg(10 * n + i) for i in range(10))) for n in range(9)]
             dreams.append(await api.dream(*(photos.small_jpeg(90 + i) for i in range(9)), large))
             dreams = [await api.finished(dream["id"]) for dream in dreams]
             assert sum(len(dream["images"]) for dream in dreams) == 100
             assert oss.failed > 80
-            await until(lambda: not any(name.startswith(("staging", "work")) for name in server.files()), "all is done")
+            await until(
+                lambda: not any(name.startswith(("staging", "work")) for name in server.files()),
+                "all images are stored",
+            )
             check_bucket(oss, dreams)
             assert [image["attempt"] for dream in dreams for image in dream["images"]] == [1] * 100
             deleted = dreams.pop()
             await api.json("DELETE", f"/api/dreams/{deleted['id']}", status=204)
-            await until(lambda: not names_of([deleted]) & oss.names(), "its files are gone")
-            await until(lambda: len(oss.names()) == len(names_of(dreams)) + 90, "with their originals")
+            await until(lambda: not names_of([deleted]) & oss.names(), "the files of the dream are deleted")
+            await until(lambda: len(oss.names()) == len(names_of(dreams)) + 90, "the originals are deleted too")
             assert "Traceback" not in server.output, server.output
 
 
 @pytest.mark.gen_test
 async def test_while_the_storage_is_gone_uploads_wait(data: Path, mongodb_uri: str) -> None:
-    """Every 201 of 50 uploads is kept, /readyz says what is missing, and all complete without anyone's help."""
+    """While OSS is down, /readyz says so and the server accepts 50 uploads; later all complete by themselves."""
     with OssServer() as oss:
         server = Server(data, **settings(data, mongodb_uri), **oss.settings())
         async with server, Api(server.url) as api:
@@ -80,12 +83,15 @@ async def test_while_the_storage_is_gone_uploads_wait(data: Path, mongodb_uri: s
                 return str((await api.json("GET", "/readyz", status=503))["storage"])
 
             assert await storage() == "unavailable"
-            await until(lambda: server.output.count("waits: ") >= 8, "it is gone for longer than a put tries by itself")
+            await until(lambda: server.output.count("waits: ") >= 8, "the outage exceeds the retries of a single put")
             assert (await api.call("GET", "/healthz")).code == 200
             oss.faults.gone = False
             dreams = [await api.finished(dream["id"]) for dream in dreams]
             assert [image["attempt"] for dream in dreams for image in dream["images"]] == [1] * 50
-            await until(lambda: not any(name.startswith(("staging", "work")) for name in server.files()), "all is done")
+            await until(
+                lambda: not any(name.startswith(("staging", "work")) for name in server.files()),
+                "all images are stored",
+            )
             check_bucket(oss, dreams)
             assert (await ready(api))["storage"] == "ok"
             assert "Traceback" not in server.output, server.output
@@ -93,7 +99,7 @@ async def test_while_the_storage_is_gone_uploads_wait(data: Path, mongodb_uri: s
 
 @pytest.mark.gen_test
 async def test_a_dream_deleted_while_its_storage_is_gone_leaves_nothing(data: Path, mongodb_uri: str) -> None:
-    """Neither in the bucket, when it is back, nor on disk."""
+    """After a deletion during an outage of OSS, no file remains in the bucket or on disk."""
     with OssServer() as oss:
         server = Server(data, **settings(data, mongodb_uri), **oss.settings())
         async with server, Api(server.url) as api:
@@ -101,27 +107,27 @@ async def test_a_dream_deleted_while_its_storage_is_gone_leaves_nothing(data: Pa
             kept = await api.finished((await api.dream(photos.small_jpeg(1)))["id"])
             oss.faults.gone = True
             waiting = await api.dream(photos.small_jpeg(2), photos.small_jpeg(3))
-            await until(lambda: "waits: " in server.output, "it waits")
+            await until(lambda: "waits: " in server.output, "the image waits for OSS")
             for dream in (kept, waiting):
                 await api.json("DELETE", f"/api/dreams/{dream['id']}", status=204)
             oss.faults.gone = False
-            await until(lambda: server.files() == set(), "nothing is left")
+            await until(lambda: server.files() == set(), "no file is left")
 
 
 @pytest.mark.gen_test
 async def test_the_server_starts_and_stops_without_its_storage(data: Path, mongodb_uri: str) -> None:
-    """It may come up after us; what waited before a kill, and before a stop, is stored then."""
+    """The server starts and stops while OSS is down, and stores waiting images later, also after a kill."""
     with OssServer() as oss:
         server = Server(data, **settings(data, mongodb_uri), **oss.settings(), server__drain_timeout=1)
         async with server, Api(server.url) as api:
             await api.sign_up()
             oss.faults.gone = True
             dream = await api.dream(photos.small_jpeg(1))
-            await until(lambda: "waits: " in server.output, "it waits")
+            await until(lambda: "waits: " in server.output, "the image waits for OSS")
             server.kill()
             await server.restart()
             assert "images wait for the file storage" in server.output
-            await until(lambda: "waits: " in server.output, "it waits again")
+            await until(lambda: "waits: " in server.output, "the image waits for OSS again")
             server.kill(signal.SIGTERM)
             assert await server.ended() == 0, server.output
             assert "Traceback" not in server.output, server.output
@@ -129,14 +135,14 @@ async def test_the_server_starts_and_stops_without_its_storage(data: Path, mongo
             await server.start()
             api.url = server.url
             dream = await api.finished(dream["id"])
-            assert dream["images"][0]["attempt"] == 2, "the kill counts as a try, the storage and the stop do not"
-            await until(lambda: len(oss.names()) == 2, "the unreferenced files are gone")
+            assert dream["images"][0]["attempt"] == 2, "the kill counts as an attempt, the outage and the stop do not"
+            await until(lambda: len(oss.names()) == 2, "the files of abandoned attempts are deleted")
             check_bucket(oss, [dream])
 
 
 @pytest.mark.gen_test
 async def test_a_wrong_key_or_bucket_stops_the_start(data: Path, mongodb_uri: str) -> None:
-    """The error names the setting but not its value, and comes before the first upload."""
+    """With a wrong key or bucket, the server refuses to start, names the setting, and does not print the secret."""
     with OssServer() as oss:
         for wrong, words in (
             ({"access_key_id": "LTAIunknown"}, "storage.access_key_id"),
@@ -154,7 +160,7 @@ async def test_a_wrong_key_or_bucket_stops_the_start(data: Path, mongodb_uri: st
 
 @pytest.mark.gen_test
 async def test_pictures_on_oss_are_not_forgotten_in_the_settings(data: Path, mongodb_uri: str) -> None:
-    """Without the bucket nobody could see them, so the start says so; with it they are read, wherever new ones go."""
+    """The server refuses to start without the bucket that holds pictures; with it, it serves them under any backend."""
     photo = photos.small_jpeg(1)
     with OssServer() as oss:
         async with Server(data, **settings(data, mongodb_uri), **oss.settings()) as server, Api(server.url) as api:
@@ -173,21 +179,19 @@ async def test_pictures_on_oss_are_not_forgotten_in_the_settings(data: Path, mon
             other = await api.finished((await api.dream(photos.small_jpeg(2)))["id"])
             assert other["images"][0]["url"].startswith(f"{server.url}/media/")
             shared = await api.finished((await api.dream(photo))["id"])
-            assert shared["images"][0]["url"] == dream["images"][0]["url"], "equal uploads share their files there"
+            assert shared["images"][0]["url"] == dream["images"][0]["url"], "equal uploads share their files on OSS"
 
 
 @pytest.mark.gen_test
 async def test_nobody_reads_without_an_address(data: Path, mongodb_uri: str) -> None:
-    """Unsigned or altered it gets 403, and the original has none at all."""
+    """An unsigned or altered URL gets 403, and the API gives out no URL of an original."""
     with OssServer() as oss:
         async with Server(data, **settings(data, mongodb_uri), **oss.settings()) as server, Api(server.url) as api:
             await api.sign_up()
             dream = await api.finished((await api.dream(photos.small_jpeg(1)))["id"])
             url = dream["images"][0]["url"]
             assert await api.bytes(url)
-            assert (await api.get(dream["id"]))["images"][0]["url"] == url, (
-                "the same address, so that browsers cache it"
-            )
+            assert (await api.get(dream["id"]))["images"][0]["url"] == url, "the URL stays the same, for caches"
             original = next(name for name in oss.names() if "/original-" in name)
             for altered in (
                 url.partition("?")[0],
@@ -201,6 +205,6 @@ async def test_nobody_reads_without_an_address(data: Path, mongodb_uri: str) -> 
 
 
 def test_the_journeys_that_are_made_on_oss_exist() -> None:
-    """No name in the list is of a journey that has gone."""
+    """Every name in the list of journeys on OSS is the name of a test."""
     text = "".join(path.read_text("utf-8") for path in Path(__file__).parent.glob("test_*.py"))
     assert {name for name in ON_OSS_TOO if f"def {name}(" not in text} == set()

@@ -1,4 +1,4 @@
-"""A dream with photos goes in; notifications and pictures come out. The whole server, from outside."""
+"""A client uploads dreams with photos and receives notifications and pictures. The whole server, from outside."""
 
 import asyncio
 import io
@@ -28,7 +28,7 @@ def has_no_metadata(image: Image.Image) -> bool:
 
 @pytest.mark.gen_test
 async def test_every_kind_of_picture_goes_in_and_all_events_come_in_order(data: Path, mongodb_uri: str) -> None:
-    """Phone JPEG, HEIC, PNG, GIF, AVIF, CMYK, 16 bits, WebP, TIFF, BMP: progress for each, then the whole state."""
+    """JPEG, HEIC, PNG, GIF, AVIF, CMYK, 16 bits, WebP, TIFF and BMP are announced one by one, then the whole dream."""
     uploads = [
         photos.phone_jpeg(),
         photos.heic(),
@@ -55,13 +55,15 @@ async def test_every_kind_of_picture_goes_in_and_all_events_come_in_order(data: 
             dream = await api.get(dream["id"])
             check_events(messages, final, dream)
             assert [image["position"] for image in dream["images"]] == positions
-            assert [(image["width"], image["height"]) for image in dream["images"]] == sizes, "known from the start"
+            assert [(image["width"], image["height"]) for image in dream["images"]] == sizes, (
+                "sizes come with the upload"
+            )
             by_id = {image["id"]: image for image in dream["images"]}
             assert sorted(by_id) == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
             for image in dream["images"]:
                 await check_variants(api, image)
             phone = by_id[1]
-            assert (phone["width"], phone["height"]) == (3024, 4032), "upright: the sensor lay on its side"
+            assert (phone["width"], phone["height"]) == (3024, 4032), "upright, although the sensor stored it sideways"
             upright = await opened(api, phone["url"])
             assert upright.size == (1512, 2016)
             photos.assert_corners(upright)
@@ -72,7 +74,7 @@ async def test_every_kind_of_picture_goes_in_and_all_events_come_in_order(data: 
 
 
 def check_events(messages: list[Json], final: Json, dream: Json) -> None:
-    """The order that the protocol promises, whatever had happened before the connection was made."""
+    """Assert the order that the protocol promises, whatever happened before the connection."""
     assert messages[0] == {
         "type": "connection_established",
         "dream_id": dream["id"],
@@ -113,7 +115,7 @@ async def check_variants(api: Api, image: Json) -> None:
 
 @pytest.mark.gen_test
 async def test_nobody_is_ever_late(data: Path, mongodb_uri: str) -> None:
-    """Who connects before, during or after the processing gets the state of that moment, then all that follows."""
+    """A client that connects before, during or after processing gets the current state, then all later updates."""
     async with Server(data, **settings(data, mongodb_uri)) as server:
         async with Api(server.url) as api:
             await api.sign_up()
@@ -138,7 +140,7 @@ async def test_nobody_is_ever_late(data: Path, mongodb_uri: str) -> None:
 
 @pytest.mark.gen_test
 async def test_200_clients_at_once_lose_no_event(data: Path, mongodb_uri: str) -> None:
-    """200 people's dreams, each with a listener from the start: every listener gets the end."""
+    """With 200 clients that each upload and listen at once, every client receives the end of its dream."""
     tiny = [photos.small_jpeg(seed) for seed in range(200)]
     async with Server(data, **settings(data, mongodb_uri)) as server:
         async with Api(server.url) as api:
@@ -159,7 +161,7 @@ async def test_200_clients_at_once_lose_no_event(data: Path, mongodb_uri: str) -
 
 @pytest.mark.gen_test
 async def test_the_same_bytes_again_are_not_rendered_again(data: Path, mongodb_uri: str) -> None:
-    """Equal uploads of one owner share their files, until the last of them is deleted; another owner's do not."""
+    """Equal uploads of one owner share files until the last one is deleted; those of another owner have their own."""
     photo = photos.small_jpeg(1)
     async with Server(data, **settings(data, mongodb_uri)) as server:
         async with Api(server.url) as ada, Api(server.url) as bob:
@@ -183,17 +185,17 @@ async def test_the_same_bytes_again_are_not_rendered_again(data: Path, mongodb_u
 
 
 def pictures(server: Server) -> set[str]:
-    """The stored files; an upload leaves staging a moment after its picture was announced."""
+    """Wait until exactly these files are stored. An upload leaves staging just after its picture is announced."""
     return {name for name in server.files() if name.startswith("media")}
 
 
 async def until_files(server: Server, wanted: set[str]) -> None:
-    await until(lambda: server.files() == wanted, f"the files are {wanted}")
+    await until(lambda: server.files() == wanted, f"the stored files are {wanted}")
 
 
 @pytest.mark.gen_test
 async def test_a_failed_picture_has_a_reason_and_can_be_retried(data: Path, mongodb_uri: str) -> None:
-    """A picture that cannot be read fails by itself, with a sentence; a retry is a new attempt."""
+    """An unreadable picture fails alone and with a reason; a retry is a new attempt."""
     async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
         await api.sign_up()
         dream = await api.dream(photos.corrupt_jpeg(), photos.small_jpeg(2), content="ab", positions=[1, 2])
@@ -220,7 +222,7 @@ async def test_a_failed_picture_has_a_reason_and_can_be_retried(data: Path, mong
 
 @pytest.mark.gen_test
 async def test_people_take_turns(data: Path, mongodb_uri: str) -> None:
-    """One person's thirty photos do not hold up another's one."""
+    """One person's thirty photos do not delay another person's single one."""
     many = [photos.phone_jpeg(size=(4032, 3000 - n)) for n in range(30)]
     async with (
         Server(data, **settings(data, mongodb_uri), images__workers=1) as server,
@@ -234,5 +236,5 @@ async def test_people_take_turns(data: Path, mongodb_uri: str) -> None:
         async with Socket.of(bob, single["id"]) as socket:
             await socket.message("image_update", status="completed")
         done = [image["status"] for image in (await ada.get(album["id"]))["images"]].count("completed")
-        assert done < 30, "the album is still under way"
+        assert done < 30, "the album is still being processed"
         assert (await ada.finished(album["id"]))["status"] == "completed"

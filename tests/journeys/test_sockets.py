@@ -1,4 +1,4 @@
-"""The WebSocket of the whole server: who may listen, many dreams on one connection, and how each one ends."""
+"""The WebSocket of the whole server: authentication, many dreams on one connection, and each close code."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -15,7 +15,7 @@ from tests.pace import Campaign, seconds
 
 @pytest.mark.gen_test
 async def test_both_ways_to_authenticate_and_every_refusal(data: Path, mongodb_uri: str) -> None:
-    """Header or first message; a wrong token is 4401, silence is 4401, a stranger's dream and none are both 4403."""
+    """A token works in header or message; a wrong or missing one gets 4401, a foreign or missing dream 4403."""
     quick = settings(data, mongodb_uri, websocket__auth_timeout=seconds(0.3))
     async with Server(data, **quick) as server, Api(server.url) as ada, Api(server.url) as bob:
         await ada.sign_up("ada")
@@ -57,7 +57,7 @@ async def test_both_ways_to_authenticate_and_every_refusal(data: Path, mongodb_u
 
 @pytest.mark.gen_test
 async def test_many_dreams_on_one_connection(data: Path, mongodb_uri: str) -> None:
-    """Each subscribed dream answers with its state and sends its events; a stranger's is named, and the rest go on."""
+    """A connection gets the state and updates of each subscribed dream; an error names a foreign one."""
     async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as ada, Api(server.url) as bob:
         await ada.sign_up("ada")
         await bob.sign_up("bob")
@@ -88,7 +88,7 @@ async def test_many_dreams_on_one_connection(data: Path, mongodb_uri: str) -> No
 
 @pytest.mark.gen_test
 async def test_signing_out_closes_the_connections(data: Path, mongodb_uri: str) -> None:
-    """At once, and the token opens no new one."""
+    """Signing out closes the connections at once, and the server rejects the token from then on."""
     async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
         await api.sign_up()
         dream = await api.json("POST", "/api/dreams", {"title": "t"}, status=201)
@@ -103,7 +103,7 @@ async def test_signing_out_closes_the_connections(data: Path, mongodb_uri: str) 
 
 @pytest.mark.gen_test
 async def test_an_expiring_token_is_announced_and_can_be_renewed(data: Path, mongodb_uri: str) -> None:
-    """`token_expiring` comes before the end; a fresh token extends the connection, and without one it is 4101."""
+    """`token_expiring` precedes the end; a fresh token extends the connection, else it closes with 4101."""
     short = settings(data, mongodb_uri, auth__access_lifetime=seconds(2))
     async with Server(data, **short) as server, Api(server.url) as api:
         await api.sign_up()
@@ -120,7 +120,7 @@ async def test_an_expiring_token_is_announced_and_can_be_renewed(data: Path, mon
 
 @pytest.mark.gen_test
 async def test_two_tabs_and_a_thousand_changes(data: Path, mongodb_uri: str) -> None:
-    """Both tabs end at the newest revision, and never see an older one after a newer."""
+    """After a thousand changes both tabs have the newest revision, and neither sees revisions go backwards."""
     async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
         await api.sign_up()
         dream = await api.json("POST", "/api/dreams", {"title": "t"}, status=201)
@@ -134,7 +134,7 @@ async def test_two_tabs_and_a_thousand_changes(data: Path, mongodb_uri: str) -> 
             assert last == 1001
             for tab in (one, two):
                 await tab.message("image_update", revision=last)
-                # Not those of heartbeats, which come on a slow machine and say the newest one again.
+                # Without heartbeats: on a slow machine they come too, and repeat the newest revision.
                 revisions = [each["revision"] for each in tab.messages if each["type"] == "image_update"]
                 assert revisions == sorted(set(revisions))
 
@@ -144,8 +144,8 @@ async def test_two_tabs_and_a_thousand_changes(data: Path, mongodb_uri: str) -> 
 async def test_a_listener_that_reads_at_once_misses_no_picture(
     data: Path, mongodb_uri: str, campaign: Campaign
 ) -> None:
-    """8 dreams with 20 small pictures added to each, in two workers: 160 of 160 `image_progress`, each once."""
-    # It passed 11 times in a row. Before claims took the dream's lock, 151 or 152 arrived.
+    """A client that subscribes while 160 pictures are added in two workers receives each `image_progress` once."""
+    # It passed 11 times in a row. Before claims took the dream's lock, 151 or 152 messages arrived.
     async with (
         Server(data, **settings(data, mongodb_uri, images__workers=2)) as server,
         Api(server.url) as api,
@@ -164,6 +164,6 @@ async def hear_of_every_picture(api: Api, seed: int) -> None:
         pictures = [[photos.small_jpeg(seed + 20 * number + each) for each in range(20)] for number in range(8)]
         await asyncio.gather(*(api.add(dream["id"], *mine) for dream, mine in zip(dreams, pictures, strict=True)))
         for socket in sockets:
-            await until(lambda s=socket: len(s.messages[-1].get("images", ())) == 20, "the dream has ended")  # type: ignore[misc]
+            await until(lambda s=socket: len(s.messages[-1].get("images", ())) == 20, "processing has ended")  # type: ignore[misc]
         received = [[each["image"]["id"] for each in s.messages if each["type"] == "image_progress"] for s in sockets]
         assert [sorted(ids) for ids in received] == [list(range(1, 21))] * 8

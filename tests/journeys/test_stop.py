@@ -1,4 +1,4 @@
-"""The start and the stop: a terminal that says what is needed, and SIGTERM that leaves nothing half done."""
+"""Start and stop: the terminal names what is wrong, and SIGTERM leaves no work half done."""
 
 import asyncio
 import signal
@@ -13,7 +13,7 @@ from tests.pace import seconds
 
 
 async def output_of(*arguments: str, **environment: str) -> tuple[int, str]:
-    """Exit code and words of `python server.py` with these arguments."""
+    """Exit code and output of `python server.py` with these arguments."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, str(ROOT / "server.py"), *arguments),
         env=environment,
@@ -26,7 +26,7 @@ async def output_of(*arguments: str, **environment: str) -> tuple[int, str]:
 
 @pytest.mark.gen_test
 async def test_sigterm_finishes_or_hands_back_the_work(data: Path) -> None:
-    """Sockets close with 1012, the exit code is 0 in time, and the next start finishes the rest at its first try."""
+    """After SIGTERM, sockets close with 1012, the exit code is 0, and the next start finishes without new attempts."""
     async with Server(data, server__drain_timeout=seconds(20)) as server, Api(server.url) as api:
         await api.sign_up()
         dream = await api.dream(*[photos.phone_jpeg(orientation=o) for o in (1, 2, 3, 4, 5, 6, 7, 8)])
@@ -43,12 +43,12 @@ async def test_sigterm_finishes_or_hands_back_the_work(data: Path) -> None:
         api.url = server.url
         dream = await api.finished(dream["id"])
         assert [(image["status"], image["attempt"]) for image in dream["images"]] == [("completed", 1)] * 8
-        await until(lambda: len(server.files()) == 8 * 4, "no file is left over")
+        await until(lambda: len(server.files()) == 8 * 4, "only the files of the dreams remain")
 
 
 @pytest.mark.gen_test
 async def test_sigterm_with_no_time_hands_everything_back(data: Path) -> None:
-    """A drain_timeout too short for the work in hand still ends with 0, and the tries are not counted."""
+    """When drain_timeout is too short for the running work, the server exits with 0 and does not count the attempts."""
     async with Server(data, server__drain_timeout=0) as server, Api(server.url) as api:
         await api.sign_up()
         dream = await api.dream(photos.slow_png(), photos.phone_jpeg())
@@ -63,7 +63,7 @@ async def test_sigterm_with_no_time_hands_everything_back(data: Path) -> None:
 
 @pytest.mark.gen_test
 async def test_an_upload_under_way_is_answered_before_the_stop(data: Path, mongodb_uri: str) -> None:
-    """A stop waits for requests that have begun, and takes no new ones."""
+    """The server answers requests that have begun before it stops, and accepts no new ones."""
     body = multipart(photos.heavy_jpeg(), title="last")
     async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
         await api.sign_up()
@@ -74,9 +74,9 @@ async def test_an_upload_under_way_is_answered_before_the_stop(data: Path, mongo
             f"Content-Type: multipart/form-data; boundary=dream-boundary-7f3a\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         writer.write(head.encode() + body[:-500])
-        await until(lambda: server.files(), "the upload has begun")
+        await until(lambda: server.files(), "the server receives the upload")
         server.kill(signal.SIGTERM)
-        await until(lambda: "stopping" in server.output, "the stop has begun")
+        await until(lambda: "stopping" in server.output, "the server is stopping")
         writer.write(body[-500:])
         assert (await reader.readline()).split()[1] == b"201"
         writer.close()
@@ -86,12 +86,12 @@ async def test_an_upload_under_way_is_answered_before_the_stop(data: Path, mongo
 
 @pytest.mark.gen_test
 async def test_a_second_signal_stops_at_once(data: Path) -> None:
-    """A second Ctrl-C ends the server at once; nothing is lost even then."""
+    """A second SIGINT stops the server at once, and no acknowledged upload is lost."""
     async with Server(data) as server, Api(server.url) as api:
         await api.sign_up()
         dream = await api.dream(photos.slow_png())
         server.kill(signal.SIGINT)
-        await until(lambda: "stopping" in server.output, "the first signal was heard")
+        await until(lambda: "stopping" in server.output, "the server has logged the first signal")
         server.kill(signal.SIGINT)
         await server.restart()
         api.url = server.url
@@ -100,7 +100,7 @@ async def test_a_second_signal_stops_at_once(data: Path) -> None:
 
 @pytest.mark.gen_test
 async def test_wrong_settings_are_all_named_at_once(data: Path) -> None:
-    """The start stops with every mistake in plain words, and without a traceback."""
+    """The server refuses to start, and names every wrong setting in plain words without a traceback."""
     code, said = await output_of(
         "run", PATH="", DREAMLOG_SERVER__PORT="70000", DREAMLOG_IMAGES__FORMAT="bmp", DREAMLOG_IMAGE__WORKERS="1"
     )
@@ -116,7 +116,7 @@ async def test_wrong_settings_are_all_named_at_once(data: Path) -> None:
 
 @pytest.mark.gen_test
 async def test_a_second_server_on_the_same_data_is_refused(data: Path, mongodb_uri: str) -> None:
-    """Two servers on one folder would take each other's work; the second says so. So does one whose port is taken."""
+    """The server refuses to start when another one uses its data folder or its port, and says so."""
     async with Server(data, **settings(data, mongodb_uri)) as server:
         code, said = await output_of("run", "--data", str(data), "--port", "0", DREAMLOG_MONGODB__URI=mongodb_uri)
         assert code == 1
@@ -131,7 +131,7 @@ async def test_a_second_server_on_the_same_data_is_refused(data: Path, mongodb_u
 
 @pytest.mark.gen_test
 async def test_the_log_has_nothing_private(data: Path, mongodb_uri: str) -> None:
-    """Neither token nor password, text, search or file name; a line for each request and image, joined by the dream."""
+    """The log has a line for each request and image, but no token, password, text, search or file name."""
     async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
         await api.sign_up(password="hunter2 hunter2")
         dream = await api.dream(photos.small_jpeg(1), title="secret title", content="secret words", tags=["secret tag"])

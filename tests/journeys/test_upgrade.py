@@ -1,4 +1,4 @@
-"""The data of earlier versions opens in this one, and no command works on data that it does not know."""
+"""This version opens the data of earlier versions, and no command touches data of a later one."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ Database = AsyncIOMotorDatabase[dict[str, Any]]
 @pytest.mark.gen_test
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_data_of_an_earlier_version_opens(version: str, data: Path, database: Database, mongodb_uri: str) -> None:
-    """The account signs in, every dream shows, the picture in the middle of its work is finished, files are served."""
+    """The account signs in, every dream is readable, the interrupted picture is finished, and files are served."""
     shutil.copytree(DATA / version, data)
     account = json.loads((data / "account.json").read_text())
     for file in data.glob("*.bson"):
@@ -53,7 +53,7 @@ async def test_data_of_an_earlier_version_opens(version: str, data: Path, databa
 
 @pytest.mark.gen_test
 async def test_no_command_works_on_data_of_a_newer_version(data: Path, database: Database, mongodb_uri: str) -> None:
-    """Each ends with exit code 1 and the same sentence."""
+    """Each command exits with 1 and the same sentence."""
     await database["meta"].insert_one({"_id": "schema", "version": 1001, "min_reader": 1000})
     settings = {"DREAMLOG_MONGODB__URI": mongodb_uri, "DREAMLOG_MONGODB__DATABASE": database.name}
     for command in (["run", "--port", "0"], ["check"], ["orphans"], ["move-media", "--to", "local"]):
@@ -67,7 +67,7 @@ async def test_no_command_works_on_data_of_a_newer_version(data: Path, database:
 async def test_commands_wait_for_a_migration_that_only_a_server_makes(
     data: Path, database: Database, mongodb_uri: str
 ) -> None:
-    """`orphans` would read documents of a schema that it does not know."""
+    """`orphans` refuses to run until a server has migrated the data to a schema that it knows."""
     await database["dreams"].insert_one({})
     settings = {"DREAMLOG_MONGODB__URI": mongodb_uri, "DREAMLOG_MONGODB__DATABASE": database.name}
     code, said = await output_of("orphans", "--data", str(data), **settings)

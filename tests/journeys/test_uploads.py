@@ -1,4 +1,4 @@
-"""Uploads as real clients send them: streamed, slow, repeated, cut off, too large."""
+"""Uploads as real clients send them: streamed, slow, repeated, interrupted, too large."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ from tests.client import BOUNDARY, MULTIPART, WITHIN, Api, Server, Socket, multi
 
 
 class Raw:
-    """A connection on which a request is written piece by piece."""
+    """A connection on which the test writes a request piece by piece."""
 
     def __init__(self, api: Api) -> None:
         self.api = api
@@ -25,7 +25,7 @@ class Raw:
 
     async def __aexit__(self, *_: object) -> None:
         self.writer.close()
-        with suppress(ConnectionError):  # the server was faster
+        with suppress(ConnectionError):  # the server closed it first
             await self.writer.wait_closed()
 
     async def head(self, path: str = "/api/dreams", **headers: Any) -> None:
@@ -49,7 +49,7 @@ class Raw:
 
 @pytest.mark.gen_test
 async def test_a_slow_upload_arrives(data: Path, mongodb_uri: str) -> None:
-    """A body that comes byte by byte at its boundaries is put together again."""
+    """The server accepts a body that arrives in small pieces."""
     body = multipart(photos.small_jpeg(1), content="slow", title="t", positions=[2])
     async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
         await api.sign_up()
@@ -64,7 +64,7 @@ async def test_a_slow_upload_arrives(data: Path, mongodb_uri: str) -> None:
 
 @pytest.mark.gen_test
 async def test_a_chunked_upload_arrives(data: Path, mongodb_uri: str) -> None:
-    """A client that does not know the length in advance may send chunks."""
+    """The server accepts a chunked body from a client that does not know its length in advance."""
     body = multipart(photos.small_jpeg(1), title="t")
     async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
         await api.sign_up()
@@ -81,21 +81,21 @@ async def test_a_chunked_upload_arrives(data: Path, mongodb_uri: str) -> None:
 
 @pytest.mark.gen_test
 async def test_a_cut_connection_leaves_nothing_behind(data: Path, mongodb_uri: str) -> None:
-    """An upload that ends in the middle is no dream, and no file."""
+    """An upload whose connection breaks leaves no dream and no file."""
     body = multipart(photos.heavy_jpeg(), photos.heavy_jpeg(orientation=1), title="cut")
     async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
         await api.sign_up()
         async with Raw(api) as raw:
             await raw.head(Content_Length=len(body))
             await raw.send(body[: len(body) - 1000])
-            await until(lambda: len(server.files()) == 2, "both images are on their way")
-        await until(lambda: not server.files(), "the files are gone")
+            await until(lambda: len(server.files()) == 2, "the server receives both images")
+        await until(lambda: not server.files(), "the files are deleted")
         assert (await api.json("GET", "/api/dreams"))["items"] == []
 
 
 @pytest.mark.gen_test
 async def test_an_oversized_upload_is_refused_before_its_last_byte(data: Path, mongodb_uri: str) -> None:
-    """413 comes as soon as it is known, the client can read it, and nothing is kept."""
+    """The server sends 413 as early as it can, the client can read it, and the server keeps nothing."""
     limits = settings(data, mongodb_uri, images__max_bytes=100_000, images__max_per_dream=2)
     photo = photos.phone_jpeg()
     assert len(photo) > 300_000
@@ -108,7 +108,7 @@ async def test_an_oversized_upload_is_refused_before_its_last_byte(data: Path, m
             status, problem = await raw.answer()
         assert (status, problem["status"]) == (413, 413)
         assert "100000" in problem["detail"]
-        async with Raw(api) as raw:  # nobody has sent a byte of it
+        async with Raw(api) as raw:  # no byte of the body is sent
             await raw.head(Content_Length=1 << 40)
             status, problem = await raw.answer()
         assert status == 413
@@ -123,7 +123,7 @@ async def test_an_oversized_upload_is_refused_before_its_last_byte(data: Path, m
 
 @pytest.mark.gen_test
 async def test_who_waits_for_100_continue_is_refused_without_a_body(data: Path, mongodb_uri: str) -> None:
-    """curl asks before it sends a large body; the refusal must be the only answer."""
+    """A client that sends `Expect: 100-continue` gets the error as its only answer, and need not send the body."""
     async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api, Raw(api) as raw:
         await raw.head(Content_Length=5_000_000, Expect="100-continue")
         status, _ = await raw.answer()
@@ -133,7 +133,7 @@ async def test_who_waits_for_100_continue_is_refused_without_a_body(data: Path, 
 
 @pytest.mark.gen_test
 async def test_an_idempotency_key_stores_once(data: Path, mongodb_uri: str) -> None:
-    """The same key answers with the first dream, one after the other and at once; no file is left of the others."""
+    """Requests with the same key, in sequence or at once, get the first dream, and leave no other file."""
     photo = photos.small_jpeg(3)
     async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
         await api.sign_up()
@@ -153,7 +153,7 @@ async def test_an_idempotency_key_stores_once(data: Path, mongodb_uri: str) -> N
 
 @pytest.mark.gen_test
 async def test_positions_are_code_points_as_browsers_count_them(data: Path, mongodb_uri: str) -> None:
-    """An emoji is one, and so is a line break, which browsers' forms send as two bytes."""
+    """An emoji counts as one code point, and so does a line break, which HTML forms send as two bytes."""
     content = "🌊海\nend"
     async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
         await api.sign_up()
@@ -164,12 +164,12 @@ async def test_positions_are_code_points_as_browsers_count_them(data: Path, mong
         problem = await api.dream(photo, content=content, positions=[7], status=422)
         assert problem["errors"][0]["field"] == "positions[0]"
         without = await api.dream(photo, content=content)
-        assert without["images"][0]["position"] == 6, "no positions: at the end"
+        assert without["images"][0]["position"] == 6, "without positions, the picture is at the end"
 
 
 @pytest.mark.gen_test
 async def test_an_empty_file_field_is_no_image(data: Path, mongodb_uri: str) -> None:
-    """Browsers send a nameless empty file where nothing was picked."""
+    """The server ignores the nameless empty file that browsers send for an empty file field."""
     part = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="images"; filename=""\r\n\r\n\r\n'.encode()
     async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
         await api.sign_up()
@@ -181,16 +181,16 @@ async def test_an_empty_file_field_is_no_image(data: Path, mongodb_uri: str) -> 
 
 @pytest.mark.gen_test
 async def test_an_image_removed_in_the_middle_is_gone(data: Path, mongodb_uri: str) -> None:
-    """Removing an image or a dream while it is processed leaves no file, and the listeners get the change."""
+    """Deleting an image or a dream during its processing leaves no file, and listeners are notified."""
     async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
         await api.sign_up()
         dream = await api.dream(photos.phone_jpeg(), photos.small_jpeg(1))
         await api.json("DELETE", f"/api/dreams/{dream['id']}/images/1", status=204)
         kept = await api.finished(dream["id"])
         assert [image["id"] for image in kept["images"]] == [2]
-        await until(lambda: len(server.files()) == len(kept_files(kept)) + 1, "only the other image's files are left")
+        await until(lambda: len(server.files()) == len(kept_files(kept)) + 1, "only the other image has files")
         more = await api.add(dream["id"], photos.small_jpeg(9))
-        assert [image["id"] for image in more["images"]] == [2, 3], "an id is never used again"
+        assert [image["id"] for image in more["images"]] == [2, 3], "an id is never reused"
         async with Socket.of(api, dream["id"]) as socket:
             await socket.message("image_update")
             await api.add(dream["id"], photos.phone_jpeg())
@@ -208,7 +208,7 @@ def kept_files(dream: dict[str, Any]) -> set[str]:
 
 @pytest.mark.gen_test
 async def test_an_upload_that_the_disk_cannot_hold_is_refused_unread(data: Path, mongodb_uri: str) -> None:
-    """507, before a byte of it has come."""
+    """The server answers 507 before it reads any of the body."""
     roomy = settings(data, mongodb_uri, images__max_bytes=1 << 50)
     async with Server(data, **roomy) as server, Api(server.url) as api:
         await api.sign_up()
@@ -222,7 +222,7 @@ async def test_an_upload_that_the_disk_cannot_hold_is_refused_unread(data: Path,
 
 @pytest.mark.gen_test
 async def test_a_chunked_request_that_is_refused_leaves_its_connection_usable(data: Path, mongodb_uri: str) -> None:
-    """The answer comes at once, and the next request on the same connection is served."""
+    """The server answers at once, and serves the next request on the same connection."""
     body = multipart(title="x" * 201)
     async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
         await api.sign_up()
@@ -236,14 +236,14 @@ async def test_a_chunked_request_that_is_refused_leaves_its_connection_usable(da
 
 @pytest.mark.gen_test
 async def test_an_upload_does_not_outlive_its_account(data: Path, mongodb_uri: str) -> None:
-    """Deleted in the middle of an upload, an account gets no dream out of it."""
+    """When an account is deleted during an upload, the upload creates no dream."""
     body = multipart(photos.heavy_jpeg(), title="late")
     async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
         await api.sign_up()
         async with Raw(api) as raw:
             await raw.head(Content_Length=len(body))
             await raw.send(body[:-500])
-            await until(lambda: server.files(), "the upload has begun")
+            await until(lambda: server.files(), "the server receives the upload")
             await api.json("DELETE", "/api/me", status=204)
             await raw.send(body[-500:])
             status, _ = await raw.answer()
