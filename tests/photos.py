@@ -1,4 +1,4 @@
-"""Makes pictures: usual ones, rare ones, and hostile ones."""
+"""Creates test pictures: ordinary, unusual and hostile ones."""
 
 import io
 import struct
@@ -11,7 +11,7 @@ from PIL import Image, ImageCms, ImageDraw
 from storage.staging import WRITE_SIZE
 
 CORNERS = {"red": (220, 30, 40), "green": (30, 180, 60), "blue": (40, 60, 220), "yellow": (235, 220, 40)}
-# EXIF orientation -> how to turn the upright picture into the one that the sensor stores.
+# EXIF orientation -> the operation that turns the upright picture into the one that the sensor stores.
 STORED = {
     1: None,
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -62,7 +62,7 @@ def exif(orientation: int, gps: bool = True) -> Image.Exif:
 
 @cache
 def phone_jpeg(size: tuple[int, int] = (4032, 3024), orientation: int = 6, gps: bool = True) -> bytes:
-    """12 megapixels as the sensor stores them, with EXIF, GPS, a comment and an sRGB profile."""
+    """A photo of 12 megapixels as the sensor stores it, with EXIF, GPS, a comment and an sRGB profile."""
     upright = scene(*(size[::-1] if orientation >= 5 else size))
     turn = STORED[orientation]
     stored = upright if turn is None else upright.transpose(turn)
@@ -73,7 +73,7 @@ def phone_jpeg(size: tuple[int, int] = (4032, 3024), orientation: int = 6, gps: 
 
 @cache
 def heavy_jpeg(orientation: int = 6) -> bytes:
-    """A JPEG of a real phone's size, with more bytes than the server gathers before it writes."""
+    """A JPEG of a real phone's size, larger than the buffer that the server fills before it writes."""
     return phone_jpeg(orientation=orientation) + bytes(3 * WRITE_SIZE)
 
 

@@ -1,4 +1,4 @@
-"""What the heads of real files say of their size, and what becomes of heads that lie."""
+"""The upright size of a picture from the head of its file, also for damaged and hostile heads."""
 
 import io
 import random
@@ -25,7 +25,7 @@ KINDS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-SIDEWAYS = b'<rdf:Description tiff:Orientation="6"/>'  # as XMP says it
+SIDEWAYS = b'<rdf:Description tiff:Orientation="6"/>'  # the orientation in XMP
 
 
 def upright_size(content: bytes) -> dimensions.Size | None:
@@ -37,7 +37,7 @@ def upright_size(content: bytes) -> dimensions.Size | None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize(("kind", "options"), KINDS)
 def test_the_size_is_the_upright_pictures(kind: str, options: dict[str, Any], orientation: int) -> None:
-    """Whichever way the camera was held, in each format that can say so."""
+    """For each camera orientation, in each format that stores it, the size is that of the upright picture."""
     upright = photos.scene(48, 30)
     turn = photos.STORED[orientation]
     stored = upright if turn is None else upright.transpose(turn)
@@ -57,12 +57,12 @@ def test_the_size_is_the_upright_pictures(kind: str, options: dict[str, Any], or
     ],
 )
 def test_the_size_of_each_format_is_read(make: Callable[[], bytes], size: dimensions.Size) -> None:
-    """Moving pictures by their canvas; one that will be refused as well."""
+    """An animation has the size of its canvas; a picture that will be rejected later has a size too."""
     assert upright_size(make()) == size
 
 
 def heic_sideways() -> bytes:
-    """64 x 48 pixels in a coded block of 64 x 64, held upright: it has `ispe`, `clap`, `irot` and Exif."""
+    """An upright HEIC of 64 x 48 coded pixels in a block of 64 x 64, with `ispe`, `clap`, `irot` and Exif."""
     file = io.BytesIO()
     heif = pillow_heif.from_pillow(photos.scene(64, 48))
     heif.info["exif"] = photos.exif(6).tobytes()
@@ -71,7 +71,7 @@ def heic_sideways() -> bytes:
 
 
 def test_a_heic_is_turned_by_its_own_property_and_not_by_exif() -> None:
-    """Phones write both; decoders turn by `irot`, so Exif must not turn once more."""
+    """Phones write both `irot` and Exif; decoders apply `irot`, so the size must not apply Exif as well."""
     content = heic_sideways()
     assert upright_size(content) == pillow_heif.open_heif(io.BytesIO(content)).size == (48, 64)
 
@@ -79,14 +79,14 @@ def test_a_heic_is_turned_by_its_own_property_and_not_by_exif() -> None:
 @pytest.mark.parametrize(
     ("written", "instead", "size"),
     [
-        (b"\x81\x02\x03\x05\x84\x86", b"\x81\x02\x03\x05\x86\x84", (64, 48)),  # turned, then cut
+        (b"\x81\x02\x03\x05\x84\x86", b"\x81\x02\x03\x05\x86\x84", (64, 48)),  # rotation before crop
         (b"clap" + struct.pack(">4I", 64, 1, 48, 1), b"clap" + struct.pack(">4I", 81, 2, 61, 2), (31, 41)),
         (b"irot\3", b"irot\2", (64, 48)),
     ],
     ids=["order", "fraction", "half turn"],
 )
 def test_a_heic_is_cut_and_turned_as_decoders_do(written: bytes, instead: bytes, size: dimensions.Size) -> None:
-    """In the order of its properties, and to whole pixels."""
+    """Rotation and crop apply in the order of the file's properties, and a crop is rounded to whole pixels."""
     content = heic_sideways()
     assert content.count(written) == 1
     content = content.replace(written, instead)
@@ -94,17 +94,17 @@ def test_a_heic_is_cut_and_turned_as_decoders_do(written: bytes, instead: bytes,
 
 
 def test_a_heic_that_is_cut_to_nothing_has_no_size() -> None:
-    """Its part is a fraction, and may divide by zero."""
+    """A crop is a fraction, whose denominator may be zero."""
     content = heic_sideways()
     whole = b"clap" + struct.pack(">4I", 64, 1, 48, 1)
     assert upright_size(content.replace(whole, b"clap" + struct.pack(">4I", 64, 0, 48, 1))) is None
 
 
 def test_an_avif_is_not_cut() -> None:
-    """Its decoder leaves that to its caller, and Pillow shows the whole."""
+    """Neither libavif nor Pillow applies the crop of an AVIF, so the size is that of the whole picture."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     content = photos.saved(photos.scene(64, 48), "AVIF", speed=10, icc_profile=profile)
-    # The place of the profile, the fourth property, is taken by a part, which must be understood, and something else.
+    # A crop that is marked essential, and another property, take the place of the fourth one, the profile.
     content = content.replace(b"\1\2\x83\4\5", b"\1\2\x83\x84\5")
     place = content.index(b"colrprof") - 4
     length = int.from_bytes(content[place : place + 4], "big")
@@ -119,7 +119,7 @@ def segment(kind: int, content: bytes) -> bytes:
 
 
 def exif_of(orientation: int, entries: int = 1) -> bytes:
-    """A directory that says to have `entries`, and has the one."""
+    """An Exif directory that announces `entries` entries and has one."""
     return b"Exif\0\0" + struct.pack("<2sHIHHHIHHI", b"II", 42, 8, entries, 0x0112, 3, 1, orientation, 0, 0)
 
 
@@ -139,7 +139,7 @@ def exif_of(orientation: int, entries: int = 1) -> bytes:
     ids=["xmp", "xmp and exif", "cut", "named twice", "second block", "two segments", "no exif", "behind megabytes"],
 )
 def test_a_jpeg_is_turned_as_decoders_do(segments: list[bytes], size: dimensions.Size) -> None:
-    """Whatever it has instead of one tidy Exif block."""
+    """The size agrees with Pillow for Exif that is missing, repeated, damaged or replaced by XMP."""
     plain = photos.saved(photos.scene(48, 30), "JPEG")
     content = plain[:2] + b"".join(segments) + plain[2:]
     with Image.open(io.BytesIO(content)) as image:
@@ -148,7 +148,7 @@ def test_a_jpeg_is_turned_as_decoders_do(segments: list[bytes], size: dimensions
 
 
 def test_a_webp_or_png_may_be_turned_by_its_xmp() -> None:
-    """Where there is no Exif, as in a JPEG."""
+    """Without Exif, the orientation in XMP counts, as in a JPEG."""
     text = PngImagePlugin.PngInfo()
     text.add_itxt("XML:com.adobe.xmp", SIDEWAYS.decode())
     assert upright_size(photos.saved(photos.scene(48, 30), "PNG", pnginfo=text)) == (30, 48)
@@ -156,18 +156,18 @@ def test_a_webp_or_png_may_be_turned_by_its_xmp() -> None:
 
 
 def test_a_png_may_say_behind_the_picture_that_it_is_turned() -> None:
-    """Its eXIf chunk has no fixed place."""
+    """A PNG may have its eXIf chunk behind the pixels."""
     plain = photos.saved(photos.scene(48, 30), "PNG")
     exif = photos.exif(6).tobytes().removeprefix(b"Exif\0\0")
     chunk = struct.pack(">I4s", len(exif), b"eXIf") + exif + struct.pack(">I", zlib.crc32(b"eXIf" + exif))
     end = plain.index(b"IEND") - 4
     assert upright_size(plain[:end] + chunk + plain[end:]) == (30, 48)
-    assert upright_size(plain[:end]) == (48, 30), "one that was cut is shown as far as it goes"
+    assert upright_size(plain[:end]) == (48, 30), "a truncated file has the orientation of the chunks before its end"
 
 
 @pytest.mark.parametrize("screen", [(0, 0), (10, 10), (480, 10), (480, 320), (600, 400)])
 def test_a_gif_is_as_large_as_its_screen_and_its_first_picture(screen: dimensions.Size) -> None:
-    """Some programs write a screen of nothing."""
+    """Some programs write a screen size of 0 x 0; the first frame then gives the size."""
     content = bytearray(photos.animated_gif())
     content[6:10] = struct.pack("<HH", *screen)
     assert upright_size(bytes(content)) == Image.open(io.BytesIO(content)).size
@@ -175,14 +175,14 @@ def test_a_gif_is_as_large_as_its_screen_and_its_first_picture(screen: dimension
 
 @pytest.mark.parametrize("side", [0, 1 << 31, (1 << 32) - 1])
 def test_a_size_that_no_picture_can_have_is_none(side: int) -> None:
-    """Zero, or more than a PNG may say."""
+    """A side of zero, or one larger than PNG allows, gives no size."""
     content = bytearray(photos.bomb_png())
     content[16:20] = struct.pack(">I", side)
     assert upright_size(bytes(content)) is None
 
 
 def test_a_preview_inside_a_photo_is_not_taken_for_it() -> None:
-    """Cameras put a small JPEG into the Exif block of the large one."""
+    """Cameras store a small JPEG in the Exif block of the large one; its size does not count."""
     small, large = photos.saved(photos.scene(16, 12), "JPEG"), photos.saved(photos.scene(64, 48), "JPEG")
     block = b"Exif\0\0" + photos.exif(1).tobytes().removeprefix(b"Exif\0\0") + small
     with_preview = large[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + large[2:]
@@ -190,14 +190,14 @@ def test_a_preview_inside_a_photo_is_not_taken_for_it() -> None:
 
 
 def test_rows_from_the_top_down_have_a_size_too() -> None:
-    """A BMP says so by a negative height."""
+    """A BMP with rows from top to bottom has a negative height."""
     whole = bytearray(photos.bmp())
     whole[22:26] = struct.pack("<i", -200)
     assert upright_size(bytes(whole)) == (300, 200)
 
 
 class Counted(io.BytesIO):
-    """A file that notes how often it was read, and how much."""
+    """A file that counts its reads and the bytes that they return."""
 
     reads = 0
     amount = 0
@@ -210,7 +210,7 @@ class Counted(io.BytesIO):
 
 
 def test_a_damaged_head_costs_little_and_raises_nothing() -> None:
-    """Thousands of changed and cut heads, from a fixed seed: a size or none, after a bounded number of small reads."""
+    """Each of thousands of altered and truncated heads (fixed seed) gives a size or none, after a few small reads."""
     seed = random.Random(1)
     heads = [photos.saved(photos.scene(48, 30), kind, exif=photos.exif(6), **options) for kind, options in KINDS]
     heads += [photos.saved(photos.scene(48, 30), "WEBP", xmp=SIDEWAYS), heic_sideways()]
@@ -230,7 +230,7 @@ def test_a_damaged_head_costs_little_and_raises_nothing() -> None:
 
 
 def a_million_items() -> bytes:
-    """A description of a HEIC whose primary item is not among those that have properties."""
+    """The `meta` box of a HEIC with a huge list of associations, none of them for the primary item."""
 
     def box(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I4s", len(content) + 8, kind) + content
@@ -242,10 +242,10 @@ def a_million_items() -> bytes:
 @pytest.mark.parametrize(
     "content",
     [
-        b"\xff\xd8" + b"\xff\xe1\0\2" * 100_000,  # segments without end
+        b"\xff\xd8" + b"\xff\xe1\0\2" * 100_000,  # endless segments
         b"\xff\xd8" + segment(0xE1, exif_of(6)) * 100_000,
-        b"\xff\xd8" + b"\xff" * 100_000,  # fill bytes without end
-        b"\xff\xd8\xff\xe0\0\0" * 1000,  # a length that leads backwards
+        b"\xff\xd8" + b"\xff" * 100_000,  # endless fill bytes
+        b"\xff\xd8\xff\xe0\0\0" * 1000,  # a length that points backwards
         struct.pack(">I4s4sI4s", 20, b"ftyp", b"heic", 0, b"mif1") + struct.pack(">I4s", 8, b"free") * 100_000,
         struct.pack(">I4s4sI4s", 20, b"ftyp", b"heic", 0, b"mif1") + struct.pack(">I4sQ", 1, b"meta", 1 << 63),
         struct.pack(">I4s4sI4s", 20, b"ftyp", b"heic", 0, b"mif1") + a_million_items(),
@@ -273,7 +273,7 @@ def a_million_items() -> bytes:
     ],
 )
 def test_what_has_no_end_is_given_up(content: bytes) -> None:
-    """Chains that were made to keep a reader busy."""
+    """The reader stops after a bounded number of steps in files with endless chains."""
     file = Counted(content)
     kind = formats.sniff(content[: formats.HEAD_BYTES])
     assert kind is not None

@@ -49,5 +49,5 @@ def test_a_heic_family_file_with_avif_inside_is_avif() -> None:
     ],
 )
 def test_anything_else_is_refused(head: bytes) -> None:
-    """Documents, videos, sounds and stumps are of no accepted format."""
+    """Documents, videos, sounds and truncated heads have no accepted format."""
     assert formats.sniff(head) is None

@@ -1,4 +1,4 @@
-"""What becomes of real pictures: upright, in their colours, without a trace of where they were taken."""
+"""Rendering of real pictures: upright, with the right colours, and without metadata."""
 
 import io
 from pathlib import Path
@@ -27,7 +27,7 @@ MARKERS = (
 
 @pytest.fixture(autouse=True)
 def _opener(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The decoders as `processing.child.start` sets them up, without its limits on the tests' process."""
+    """Register the decoders as `processing.child.start` does, but do not limit the tests' process."""
     pillow_heif.register_heif_opener()
     Image.init()
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
@@ -43,7 +43,7 @@ def request(folder: Path, content: bytes, **more: Any) -> RenderRequest:
 
 
 def rendered(folder: Path, content: bytes, **more: Any) -> tuple[Rendered, dict[str, Image.Image]]:
-    """The record, and its pictures; each is checked against the record and for metadata."""
+    """The record and the pictures; checks each picture against the record, and that it has no metadata."""
     given = request(folder, content, **more)
     result = render.render(given)
     assert isinstance(result, Rendered), result
@@ -67,7 +67,7 @@ def rendered(folder: Path, content: bytes, **more: Any) -> tuple[Rendered, dict[
 
 
 def rejected(folder: Path, content: bytes, **more: Any) -> str:
-    """The code; what was refused leaves no file."""
+    """The error code; checks that a rejected picture leaves no file."""
     given = request(folder, content, **more)
     result = render.render(given)
     assert isinstance(result, Rejected), result
@@ -77,7 +77,7 @@ def rejected(folder: Path, content: bytes, **more: Any) -> str:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_phone_photo_stands_upright_whichever_way_it_was_held(tmp_path: Path, orientation: int) -> None:
-    """All eight EXIF orientations; nothing of EXIF, GPS, profile or comment is left."""
+    """All eight EXIF orientations come out upright, without EXIF, GPS, colour profile or comment."""
     record, pictures = rendered(tmp_path, photos.phone_jpeg(orientation=orientation))
     upright = (3024, 4032) if orientation >= 5 else (4032, 3024)
     assert (record.width, record.height) == upright
@@ -87,7 +87,7 @@ def test_a_phone_photo_stands_upright_whichever_way_it_was_held(tmp_path: Path, 
     for picture in pictures.values():
         assert (picture.width < picture.height) == (orientation >= 5)
         photos.assert_corners(picture)
-    assert max(pictures["2048"].size) == 2016, "half of 4032, so that nothing is resampled"
+    assert max(pictures["2048"].size) == 2016, "half of 4032, so no resampling is needed"
     assert max(pictures["1024"].size) == 1008
     assert max(pictures["320"].size) == 320
 
@@ -95,16 +95,16 @@ def test_a_phone_photo_stands_upright_whichever_way_it_was_held(tmp_path: Path, 
 @pytest.mark.parametrize(
     ("stored", "large", "middle"),
     [
-        ((3264, 2448), (2048, 1536), (1024, 768)),  # all of it, resampled
-        ((4096, 2731), (2048, 1366), (1024, 683)),  # a half, of which libjpeg gives one more when it is odd
-        ((5712, 4284), (2048, 1536), (1024, 768)),  # a half, resampled
-        ((8064, 6048), (2016, 1512), (1008, 756)),  # a quarter
+        ((3264, 2448), (2048, 1536), (1024, 768)),  # full size, resampled
+        ((4096, 2731), (2048, 1366), (1024, 683)),  # half size, which libjpeg rounds up when the side is odd
+        ((5712, 4284), (2048, 1536), (1024, 768)),  # half size, resampled
+        ((8064, 6048), (2016, 1512), (1008, 756)),  # quarter size
     ],
 )
 def test_the_sizes_of_larger_and_smaller_photos(
     tmp_path: Path, stored: tuple[int, int], large: tuple[int, int], middle: tuple[int, int]
 ) -> None:
-    """Of what libjpeg can decode, the least that is needed."""
+    """libjpeg decodes at the smallest of its scales that is large enough."""
     record, pictures = rendered(tmp_path, photos.phone_jpeg(size=stored))
     assert (record.width, record.height) == stored[::-1]
     for name, size in (("2048", large), ("1024", middle)):
@@ -115,7 +115,7 @@ def test_the_sizes_of_larger_and_smaller_photos(
 
 @pytest.mark.parametrize("kind", ["jpeg", "webp", "avif"])
 def test_the_format_and_quality_of_the_settings_are_used(tmp_path: Path, kind: str) -> None:
-    """Each still format is written, and a lower quality is smaller."""
+    """The renderer writes each still format, and a lower quality makes smaller files."""
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     good, _ = rendered(tmp_path / "a", photos.phone_jpeg(), format=kind)
@@ -126,7 +126,7 @@ def test_the_format_and_quality_of_the_settings_are_used(tmp_path: Path, kind: s
 
 @pytest.mark.parametrize("kind", ["webp", "avif"])
 def test_more_effort_makes_smaller_files(tmp_path: Path, kind: str) -> None:
-    """Of the same quality; the default is the effort that pays."""
+    """At the same quality, more effort than the default makes smaller files."""
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     usual, _ = rendered(tmp_path / "a", photos.small_jpeg(1), format=kind)
@@ -135,14 +135,14 @@ def test_more_effort_makes_smaller_files(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_small_picture_is_never_enlarged(tmp_path: Path) -> None:
-    """Its variants are one file where they would not differ."""
+    """Variants that would be equal share one file."""
     record, pictures = rendered(tmp_path, photos.small_jpeg(1))
     assert {variant.file for variant in record.variants.values()} == {record.variants["2048"].file}
     assert pictures["2048"].size == (240, 180)
 
 
 def test_transparency_is_kept(tmp_path: Path) -> None:
-    """As WebP, because JPEG has none; a channel that hides nothing is dropped."""
+    """A transparent picture becomes WebP, because JPEG has no alpha; a fully opaque alpha channel is dropped."""
     record, pictures = rendered(tmp_path, photos.png_screenshot_alpha())
     assert {variant.type for variant in record.variants.values()} == {"image/webp"}
     for picture in pictures.values():
@@ -156,7 +156,7 @@ def test_transparency_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_transparent_palette_is_not_resized_as_numbers(tmp_path: Path) -> None:
-    """Palette indices are turned into colours before any resampling."""
+    """The renderer turns palette indices into colours before it resamples."""
     image = photos.scene(1600, 1200).quantize(64)
     record, pictures = rendered(tmp_path, photos.saved(image, "PNG", transparency=63))
     assert record.variants["2048"].type == "image/webp"
@@ -164,7 +164,7 @@ def test_a_transparent_palette_is_not_resized_as_numbers(tmp_path: Path) -> None
 
 
 def test_16_bit_grey_keeps_its_tones(tmp_path: Path) -> None:
-    """A ramp from black to white stays a ramp; it is not clipped to white."""
+    """A ramp from black to white stays a ramp, and is not clipped to white."""
     _, pictures = rendered(tmp_path, photos.png16())
     row = [pictures["2048"].convert("L").getpixel((x, 150)) for x in (8, 128, 256, 384, 504)]
     for seen, wanted in zip(row, (4, 64, 128, 192, 252), strict=True):
@@ -173,38 +173,38 @@ def test_16_bit_grey_keeps_its_tones(tmp_path: Path) -> None:
 
 
 def test_cmyk_has_its_colours(tmp_path: Path) -> None:
-    """A print file is not inverted."""
+    """A CMYK file for print is not inverted."""
     _, pictures = rendered(tmp_path, photos.cmyk_jpeg())
     photos.assert_corners(pictures["1024"], tolerance=40)
 
 
 @pytest.mark.parametrize("make", [photos.heic, photos.avif, photos.bmp, photos.tiff])
 def test_other_formats_have_their_colours(tmp_path: Path, make: Any) -> None:
-    """HEIC, AVIF, BMP and TIFF come out as they went in."""
+    """HEIC, AVIF, BMP and TIFF keep their colours."""
     _, pictures = rendered(tmp_path, make())
     photos.assert_corners(pictures["320"])
 
 
 def test_a_foreign_profile_is_converted(tmp_path: Path) -> None:
-    """Colours that were stored in another space look the same in sRGB."""
+    """A picture in another colour space looks the same after the conversion to sRGB."""
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     swapped = srgb.replace(b"rXYZ", b"tXYZ").replace(b"gXYZ", b"rXYZ").replace(b"tXYZ", b"gXYZ")
     swapped = swapped.replace("sRGB".encode("utf-16-be"), "xRGB".encode("utf-16-be")).replace(b"sRGB", b"xRGB")
     red = Image.new("RGB", (600, 400), (200, 30, 30))
     record, pictures = rendered(tmp_path, photos.saved(red, "PNG", icc_profile=swapped))
     r, g, _ = pictures["320"].convert("RGB").getpixel((100, 100))  # type: ignore[misc]
-    assert g > r, "in that space, what is called red is green"
+    assert g > r, "that profile swaps red and green"
     assert record.removed == ("icc",)
 
 
 def test_a_broken_profile_is_as_good_as_none(tmp_path: Path) -> None:
-    """The picture is shown, and the rubbish is gone."""
+    """The renderer ignores a broken profile and removes it."""
     _, pictures = rendered(tmp_path, photos.saved(photos.scene(400, 300), "PNG", icc_profile=b"not a profile" * 20))
     photos.assert_corners(pictures["320"])
 
 
 def test_an_mpo_is_its_first_picture(tmp_path: Path) -> None:
-    """Phones append a gain map or a second view to a JPEG; that is no animation."""
+    """Phones append a gain map or a second view to a JPEG; the renderer does not take them for an animation."""
     view = photos.scene(800, 600)
     record, pictures = rendered(tmp_path, photos.saved(view, "MPO", save_all=True, append_images=[view]))
     assert not record.animated
@@ -213,7 +213,7 @@ def test_an_mpo_is_its_first_picture(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("make", [photos.animated_gif, photos.animated_webp])
 def test_an_animation_moves_where_it_is_large(tmp_path: Path, make: Any) -> None:
-    """2048 and 1024 move with their durations and loops; 320 is a still of the first frame."""
+    """The 2048 and 1024 variants keep frames, durations and loops; the 320 variant is a still of the first frame."""
     record, pictures = rendered(tmp_path, make())
     source = Image.open(io.BytesIO(make()))
     assert record.animated
@@ -229,14 +229,14 @@ def test_an_animation_moves_where_it_is_large(tmp_path: Path, make: Any) -> None
 
 
 def test_a_truncated_photo_is_shown_as_far_as_it_goes(tmp_path: Path) -> None:
-    """Phones produce files whose last bytes are missing; the top of the picture is there."""
+    """Phones produce files whose last bytes are missing; the renderer shows the rows that can be decoded."""
     record, pictures = rendered(tmp_path, photos.truncated_jpeg())
     assert record.damaged
     assert pictures["320"].convert("RGB").getpixel((20, 20)) is not None
 
 
 def test_a_long_animation_gets_smaller_instead_of_failing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All its frames wait in memory for the encoder, so there may be only so many pixels of them."""
+    """The encoder holds all frames in memory, so a long animation gets smaller frames."""
     monkeypatch.setattr(render, "KEPT_PIXELS", 12 * 480 * 320 // 4)
     record, pictures = rendered(tmp_path, photos.animated_gif())
     assert pictures["2048"].size == (240, 160)
@@ -244,7 +244,7 @@ def test_a_long_animation_gets_smaller_instead_of_failing(tmp_path: Path, monkey
 
 
 def test_limits_are_kept_before_anything_is_decoded(tmp_path: Path) -> None:
-    """Pixels, frames, and both together."""
+    """The limits on pixels, frames and their product apply before the renderer decodes anything."""
     for number, (content, more, code) in enumerate(
         [
             (photos.bomb_png(), {}, "too_many_pixels"),

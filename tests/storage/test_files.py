@@ -1,4 +1,4 @@
-"""Files under keys: what every storage promises, held against each of them, and all of them as one."""
+"""The contract of a store of files: one suite for each store, and tests of all stores as one."""
 
 import asyncio
 import hashlib
@@ -23,13 +23,13 @@ from tests.storage.conftest import KEY, SECRET, a_file, content, read
 
 
 class FilesSuite:
-    """What every storage promises. A subclass brings the fixture `files`."""
+    """The contract of every store. A subclass provides the fixture `files`."""
 
     KEYS: ClassVar = ["a", "a.jpg", "0123/320.webp", "0123-a_b/original.heic", "a/b/c/d.avif", "a/b.part"]
 
     @pytest.mark.gen_test
     async def test_what_was_put_is_read(self, files: Files, picture: Path) -> None:
-        """Under every kind of key."""
+        """A read returns the bytes under each form of key."""
         for key in self.KEYS[1:]:
             await files.put(key, picture, "image/jpeg")
             assert await content(files, key) == b"a picture"
@@ -37,7 +37,7 @@ class FilesSuite:
     @pytest.mark.gen_test
     @pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK])
     async def test_a_file_comes_in_pieces(self, files: Files, tmp_path: Path, size: int) -> None:
-        """None is empty or huge; an empty file has none."""
+        """Chunks are neither empty nor larger than 1 MiB; an empty file has none."""
         data = os.urandom(size)
         await files.put(KEY, a_file(tmp_path / "data", data), "image/jpeg")
         pieces = [piece async for piece in files.open(KEY)]
@@ -46,7 +46,7 @@ class FilesSuite:
 
     @pytest.mark.gen_test
     async def test_the_source_may_go_afterwards(self, files: Files, picture: Path) -> None:
-        """It is only read."""
+        """`put` leaves the source unchanged, and does not need it afterwards."""
         await files.put(KEY, picture, "image/jpeg")
         assert read(picture) == b"a picture"
         os.unlink(picture)
@@ -54,7 +54,7 @@ class FilesSuite:
 
     @pytest.mark.gen_test
     async def test_putting_again_replaces(self, files: Files, picture: Path, tmp_path: Path) -> None:
-        """With another file, or with the same one twice."""
+        """A second `put` of a key replaces the file, also with the same content."""
         for _ in range(2):
             await files.put(KEY, picture, "image/jpeg")
             assert await content(files, KEY) == b"a picture"
@@ -63,7 +63,7 @@ class FilesSuite:
 
     @pytest.mark.gen_test
     async def test_replacing_is_one_step(self, files: Files, tmp_path: Path) -> None:
-        """Who reads meanwhile reads the old one or the new one, whole."""
+        """A simultaneous read returns either the old or the new file, complete."""
         versions = [a_file(tmp_path / str(number), bytes([number]) * 300_000) for number in range(4)]
         whole = {hashlib.sha256(version.read_bytes()).digest() for version in versions}
         await files.put(KEY, versions[0], "image/jpeg")
@@ -84,7 +84,7 @@ class FilesSuite:
 
     @pytest.mark.gen_test
     async def test_puts_at_once_all_arrive(self, files: Files, tmp_path: Path) -> None:
-        """The files of one image together, and the same key by two."""
+        """Simultaneous puts succeed, for the files of one image and for one key."""
         keys = [f"f{number // 4}/{number}.jpg" for number in range(20)]
         sources = [a_file(tmp_path / str(number), bytes([number])) for number in range(20)]
         await asyncio.gather(*(files.put(key, path, "image/jpeg") for key, path in zip(keys, sources, strict=True)))
@@ -94,7 +94,7 @@ class FilesSuite:
 
     @pytest.mark.gen_test
     async def test_an_unknown_key_is_not_found(self, files: Files, picture: Path) -> None:
-        """Also a part of a known one, and a known one with more behind it."""
+        """A prefix of a known key has no file, and a longer key has none."""
         await files.put(KEY, picture, "image/jpeg")
         for key in ("nothing.jpg", "no/thing.jpg", KEY.partition("/")[0], "a" * 3000, KEY.removesuffix(".jpg")):
             with pytest.raises(NotFound, match="no such file"):
@@ -102,7 +102,7 @@ class FilesSuite:
 
     @pytest.mark.gen_test
     async def test_deleted_files_are_gone(self, files: Files, picture: Path) -> None:
-        """Only those that are named, also when there are none."""
+        """`delete` removes the named files and no others; an empty list is allowed."""
         for key in ("f/1.jpg", "f/2.jpg", "f/3.jpg", "g/1.jpg"):
             await files.put(key, picture, "image/jpeg")
         await files.delete([])
@@ -114,7 +114,7 @@ class FilesSuite:
 
     @pytest.mark.gen_test
     async def test_what_is_not_there_is_as_good_as_deleted(self, files: Files, picture: Path) -> None:
-        """A janitor that starts over after a crash; what stands behind it in the list is still deleted."""
+        """A janitor that repeats its work after a crash may name missing files; `delete` removes the others."""
         await files.put(KEY, picture, "image/jpeg")
         await files.delete(["nothing.jpg", "no/thing.jpg", "a" * 300, KEY.partition("/")[0], KEY])
         with pytest.raises(NotFound):
@@ -123,7 +123,7 @@ class FilesSuite:
 
     @pytest.mark.gen_test
     async def test_a_deleted_key_can_be_put_again(self, files: Files, picture: Path) -> None:
-        """As if it had never been there."""
+        """A deleted key behaves like a new one."""
         for _ in range(2):
             await files.put(KEY, picture, "image/jpeg")
             await files.delete([KEY])
@@ -132,7 +132,7 @@ class FilesSuite:
 
     @pytest.mark.gen_test
     async def test_a_missing_source_is_an_error(self, files: Files, tmp_path: Path) -> None:
-        """And nothing is there under the key."""
+        """A `put` without a source fails and stores nothing."""
         with pytest.raises(Unavailable):
             await files.put(KEY, tmp_path / "nothing", "image/jpeg")
         with pytest.raises(NotFound):
@@ -140,19 +140,19 @@ class FilesSuite:
 
     @pytest.mark.gen_test
     async def test_a_storage_that_works_passes_its_check(self, files: Files) -> None:
-        """Any number of them at once."""
+        """Simultaneous checks succeed."""
         await files.check()
         await asyncio.gather(*(files.check() for _ in range(10)))
 
     def test_an_address_names_its_key(self, files: Files) -> None:
-        """And is the same each time on one day."""
+        """The URL contains the key, and is the same at each call on one day."""
         assert KEY in files.url(KEY)
         assert files.url(KEY) == files.url(KEY)
         assert files.url(KEY) != files.url("other/2048.jpg")
 
     @pytest.mark.gen_test
     async def test_everything_is_listed(self, files: Files, picture: Path) -> None:
-        """Each key once, with the time at which it was put."""
+        """`scan` returns each key once, with the time of its `put`."""
         keys = [f"{number % 7:x}/{number}.jpg" for number in range(25)]
         before = picture.stat().st_mtime - 2
         for key in keys:
@@ -166,7 +166,7 @@ class FilesSuite:
 
 
 class TestLocalFiles(FilesSuite):
-    """The promises, on local disk."""
+    """The contract for the local disk."""
 
     @pytest.fixture
     def files(self, tmp_path: Path) -> LocalFiles:
@@ -180,7 +180,7 @@ def configured(tmp_path: Path, **settings: object) -> Config:
 
 
 class TestOssFiles(FilesSuite):
-    """The promises, on OSS, with both signatures."""
+    """The contract for OSS, with both signature versions."""
 
     @pytest.fixture(params=["v4", "v1"])
     def files(self, request: pytest.FixtureRequest, tmp_path: Path, io_loop: IOLoop) -> Iterator[OssFiles]:
@@ -190,14 +190,14 @@ class TestOssFiles(FilesSuite):
             io_loop.run_sync(files.__aenter__)
             yield files
             io_loop.run_sync(files.__aexit__)
-            assert oss.names() <= set(oss.objects), "no part of a file is left"
+            assert oss.names() <= set(oss.objects), "no multipart upload is left"
 
 
-# ---- all of them as one
+# ---- all stores as one
 
 
 def test_without_oss_nothing_of_it_is_loaded(tmp_path: Path, io_loop: IOLoop) -> None:
-    """New folders have no mark, and there are no other hosts in addresses."""
+    """Without OSS settings, keys have no prefix, and URLs have no other origin."""
 
     async def look() -> None:
         settings = configured(tmp_path)
@@ -213,7 +213,7 @@ def test_without_oss_nothing_of_it_is_loaded(tmp_path: Path, io_loop: IOLoop) ->
 
 @pytest.mark.gen_test
 async def test_a_key_names_the_storage_of_its_file(tmp_path: Path, picture: Path) -> None:
-    """New files go where the settings say; both are read, listed and removed, whatever they say."""
+    """`put` uses the store in the key; reads, lists and deletes work for both stores under either backend."""
     with OssServer() as oss, DataFolder(configured(tmp_path)) as data_folder:
         for backend in ("oss", "local"):
             settings = configured(tmp_path, **oss.settings(backend=backend))
@@ -234,7 +234,7 @@ async def test_a_key_names_the_storage_of_its_file(tmp_path: Path, picture: Path
 
 @pytest.mark.gen_test
 async def test_a_server_that_stores_on_disk_does_not_wait_for_oss(tmp_path: Path) -> None:
-    """`check` asks only the storage for new files."""
+    """`check` asks only the store of new files."""
     with OssServer() as oss:
         settings = configured(tmp_path, **oss.settings(backend="local"))
         with DataFolder(settings) as data_folder:
@@ -244,6 +244,6 @@ async def test_a_server_that_stores_on_disk_does_not_wait_for_oss(tmp_path: Path
 
 
 def test_the_protocol_is_kept(tmp_path: Path) -> None:
-    """By what stands for all of them, too."""
+    """The type checker accepts the combined store as `Files`."""
     files: Files = StoredFiles({"local": LocalFiles(tmp_path, secret=SECRET)}, new="local", life=1)
     assert files.url(KEY)

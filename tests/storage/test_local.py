@@ -1,4 +1,4 @@
-"""Files on local disk: how they lie there, and their signed addresses. `test_files.py` has the promises of them all."""
+"""Files on local disk: their layout and their signed URLs. `test_files.py` tests what all stores promise."""
 
 import errno
 import os
@@ -39,7 +39,7 @@ def files(folder: Path, clock: Clock) -> LocalFiles:
 
 
 def everything(folder: Path) -> list[str]:
-    """What lies in it, hidden files too."""
+    """All paths below the folder, hidden ones included."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
@@ -48,7 +48,7 @@ def everything(folder: Path) -> list[str]:
 
 @pytest.mark.gen_test
 async def test_no_other_files_are_left(files: LocalFiles, folder: Path, picture: Path) -> None:
-    """Whatever was put, replaced, checked and deleted."""
+    """After put, replace, check and delete, the folder has no temporary files."""
     for key in ("f/1.jpg", "f/1.jpg", "g/1.jpg"):
         await files.put(key, picture, "image/jpeg")
     await files.check()
@@ -59,7 +59,7 @@ async def test_no_other_files_are_left(files: LocalFiles, folder: Path, picture:
 
 @pytest.mark.gen_test
 async def test_leftovers_of_a_crash_are_deleted_with_their_file(files: LocalFiles, folder: Path, picture: Path) -> None:
-    """A part of it, under the name it had while it was written."""
+    """`delete` removes the temporary files of an interrupted write, too."""
     await files.put("f/1.jpg", picture, "image/jpeg")
     (folder / "f" / ".1.jpg.0123").write_bytes(b"a pic")
     (folder / "f" / ".2.jpg.0123").write_bytes(b"a pic")
@@ -75,7 +75,7 @@ async def test_leftovers_of_a_crash_are_deleted_with_their_file(files: LocalFile
 async def test_a_folder_that_goes_meanwhile_is_no_failure(
     files: LocalFiles, folder: Path, picture: Path, monkeypatch: pytest.MonkeyPatch, act: str
 ) -> None:
-    """Somebody else deletes the last picture in it right before one looks inside."""
+    """Another call deletes the last picture of the folder just before this one reads the folder."""
     for key in ("f/1.jpg", "f/2.jpg", "g/1.jpg"):
         await files.put(key, picture, "image/jpeg")
     look = {name: getattr(os, name) for name in ("listdir", "scandir")}
@@ -99,7 +99,7 @@ async def test_a_folder_that_goes_meanwhile_is_no_failure(
 
 @pytest.mark.gen_test
 async def test_only_its_user_may_look_into_the_folder(files: LocalFiles, folder: Path, picture: Path) -> None:
-    """Nor into those below."""
+    """The folder and its subfolders have mode 0700."""
     await files.put("f/1.jpg", picture, "image/jpeg")
     assert mode(folder) == mode(folder / "f") == 0o700
 
@@ -109,7 +109,7 @@ async def test_only_its_user_may_look_into_the_folder(files: LocalFiles, folder:
 async def test_a_file_is_durable_when_put_returns(
     files: LocalFiles, folder: Path, picture: Path, same_disk: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its bytes before its name, then each folder with a new entry, even if another call created it."""
+    """`put` syncs the file before its name, then each folder with a new entry, even one that another call created."""
     events: list[tuple[str, str]] = []
     fsync, rename, link = os.fsync, os.rename, os.link
 
@@ -151,7 +151,7 @@ async def test_a_file_is_durable_when_put_returns(
 
 @pytest.mark.gen_test
 async def test_a_part_of_a_file_is_read(files: LocalFiles, tmp_path: Path) -> None:
-    """As a range asks for it; behind the end there is nothing."""
+    """An offset past the end gives no bytes."""
     data = bytes(range(256)) * 3000
     await files.put(KEY, a_file(tmp_path / "data", data), "image/jpeg")
     for start, length in ((0, 10), (5, 1), (100, CHUNK), (100, CHUNK + 1), (100, None), (0, 0), (len(data), 5)):
@@ -163,7 +163,7 @@ async def test_a_part_of_a_file_is_read(files: LocalFiles, tmp_path: Path) -> No
 
 @pytest.mark.gen_test
 async def test_only_a_file_has_a_size(files: LocalFiles, picture: Path) -> None:
-    """Neither nothing nor a folder."""
+    """A missing path has no size, and a folder has none."""
     await files.put("f/1.jpg", picture, "image/jpeg")
     for key in ("f", "g", "f/2.jpg", "../picture", "a" * 300):
         with pytest.raises(NotFound):
@@ -183,7 +183,7 @@ TRICKS = [
 
 @pytest.mark.gen_test
 async def test_path_tricks_find_nothing(files: LocalFiles, folder: Path, picture: Path) -> None:
-    """For reading, sizes and addresses alike; nothing outside is reached, nor what is not finished."""
+    """No key reaches a file outside the folder or an unfinished one, for any method."""
     await files.put("f/1.jpg", picture, "image/jpeg")
     (folder / "f" / ".1.jpg.0123").write_bytes(b"a pic")
     for trick in TRICKS:
@@ -200,7 +200,7 @@ async def test_path_tricks_find_nothing(files: LocalFiles, folder: Path, picture
 
 
 def test_a_signature_for_a_trick_does_not_help(files: LocalFiles) -> None:
-    """Even if somebody could make one."""
+    """The store refuses such a key even with a valid signature."""
     for trick in ("../picture", "/etc/passwd", "f//1.jpg"):
         ends = str(int(NOON) + DAY)
         assert not files.allows(trick, ends, files._signature(trick, ends))
@@ -210,7 +210,7 @@ def test_a_signature_for_a_trick_does_not_help(files: LocalFiles) -> None:
 
 
 def parts(address: str) -> tuple[str, str, str]:
-    """Key, end and signature."""
+    """Key, expiry and signature."""
     split = urlsplit(address)
     query = {name: value for name, [value] in parse_qs(split.query).items()}
     assert set(query) == {"e", "s"}
@@ -220,12 +220,12 @@ def parts(address: str) -> tuple[str, str, str]:
 
 
 def test_an_address_is_allowed(files: LocalFiles) -> None:
-    """As it was given out, on this server or, with the same secret, on another."""
+    """The store accepts a URL that it gave out."""
     assert files.allows(*parts(files.url(KEY)))
 
 
 def test_an_address_is_the_same_all_day(files: LocalFiles, clock: Clock) -> None:
-    """So that browsers cache the picture; another one the next day."""
+    """The URL stays the same for a day, so that browsers can cache the picture; then it changes."""
     clock.now = NOON - DAY / 2
     first = files.url(KEY)
     clock.now = NOON + DAY / 2 - 0.001
@@ -236,7 +236,7 @@ def test_an_address_is_the_same_all_day(files: LocalFiles, clock: Clock) -> None
 
 @pytest.mark.parametrize("moment", [0.0, 1.0, DAY / 3, DAY - 0.001])
 def test_an_address_ends_after_one_to_two_days(files: LocalFiles, clock: Clock, moment: float) -> None:
-    """Whenever it was given out."""
+    """A URL lasts between one and two days, whenever the store gave it out."""
     midnight = NOON - DAY / 2
     clock.now = given = midnight + moment
     address = parts(files.url(KEY))
@@ -250,7 +250,7 @@ def test_an_address_ends_after_one_to_two_days(files: LocalFiles, clock: Clock, 
 
 
 def test_an_altered_address_is_refused(files: LocalFiles) -> None:
-    """Another key, a later end, any other signature."""
+    """The store refuses a URL with another key, a later expiry or another signature."""
     key, ends, signature = parts(files.url(KEY))
     later = str(int(ends) + DAY)
     other = parts(files.url("0123456789abcdef/320.jpg"))
@@ -281,7 +281,7 @@ def test_an_altered_address_is_refused(files: LocalFiles) -> None:
 
 
 def test_every_character_of_a_signature_counts(files: LocalFiles) -> None:
-    """None can be changed."""
+    """A change of any character invalidates the signature."""
     key, ends, signature = parts(files.url(KEY))
     assert len(signature) == 24
     for place, character in enumerate(signature):
@@ -290,7 +290,7 @@ def test_every_character_of_a_signature_counts(files: LocalFiles) -> None:
 
 
 def test_another_secret_signs_otherwise(files: LocalFiles, folder: Path, clock: Clock) -> None:
-    """Who knows the scheme only cannot make an address."""
+    """A client that knows only the scheme cannot sign a URL."""
     other = LocalFiles(folder, secret=SECRET[:-1], clock=clock)
     assert not other.allows(*parts(files.url(KEY)))
 
@@ -302,12 +302,12 @@ def test_another_secret_signs_otherwise(files: LocalFiles, folder: Path, clock: 
 async def test_a_full_disk_raises_no_space_and_leaves_nothing(
     small_disk: SmallDisk, tmp_path: Path, clock: Clock
 ) -> None:
-    """No part of the file that did not fit; what was there stays, and the next that fits is taken."""
+    """The store keeps no part of the file and all older files, and accepts the next file that fits."""
     folder = small_disk.folder / "media"
     files = LocalFiles(folder, secret=SECRET, clock=clock)
     small = a_file(tmp_path / "small", bytes(100_000))
     with small_disk.too_large.open("rb") as source, small.open("rb") as fitting:
-        # By another way to the same file, one that cannot be linked: a copy has to find room.
+        # Through /proc, `put` cannot link the file and must copy it, which needs room on the disk.
         too_large, fits = (Path(f"/proc/self/fd/{file.fileno()}") for file in (source, fitting))
         await files.put("f/1.jpg", fits, "image/jpeg")
         for _ in range(3):
@@ -328,7 +328,7 @@ async def test_a_full_disk_raises_no_space_and_leaves_nothing(
 
 @pytest.mark.gen_test
 async def test_a_folder_that_cannot_be_used_is_unavailable(folder: Path, picture: Path, clock: Clock) -> None:
-    """The sentence has the reason, but no path of the server."""
+    """The error has the reason, but no path of the server."""
     files = LocalFiles(folder, secret=SECRET, clock=clock)
     os.rmdir(folder)
     a_file(folder, b"not a folder")

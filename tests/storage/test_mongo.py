@@ -1,4 +1,4 @@
-"""The connection to MongoDB: what its failures become, and how long an absent one is waited for."""
+"""The connection to MongoDB: the translation of its errors, and the time that it waits for a missing server."""
 
 import asyncio
 import time
@@ -32,7 +32,7 @@ ABSENT = "mongodb://127.0.0.1:1"
     ],
 )
 def test_a_database_that_does_not_answer_is_unavailable(failure: Exception) -> None:
-    """In a sentence for people, without its address; the cause is kept for the log."""
+    """The error is a sentence for users without the URI; the log keeps the cause."""
     with pytest.raises(Unavailable) as caught, translate_errors():
         raise failure
     assert str(caught.value) == "The database does not answer just now. Try again in a moment."
@@ -41,14 +41,14 @@ def test_a_database_that_does_not_answer_is_unavailable(failure: Exception) -> N
 
 @pytest.mark.parametrize("code", [13, 18])
 def test_rejected_credentials_have_a_plain_sentence(code: int) -> None:
-    """Without the cause, in which the driver names the user."""
+    """The error has no cause, because the driver's message names the user."""
     with pytest.raises(Unavailable, match="rejects the username or the password") as caught, translate_errors():
         raise driver.OperationFailure("Authentication failed for ada", code)
     assert caught.value.__cause__ is None
 
 
 def test_a_full_disk_is_no_space() -> None:
-    """As mongod calls it."""
+    """mongod's error for a full disk becomes `NoSpace`."""
     with pytest.raises(NoSpace, match="no room left"), translate_errors():
         raise driver.OperationFailure("available disk space is less than required", 14031)
 
@@ -64,21 +64,21 @@ def test_a_full_disk_is_no_space() -> None:
     ],
 )
 def test_other_failures_are_left_alone(failure: BaseException) -> None:
-    """They are somebody's to handle, or mistakes of ours."""
+    """Errors that callers handle and programming errors pass unchanged."""
     with pytest.raises(type(failure)) as caught, translate_errors():
         raise failure
     assert caught.value is failure
 
 
 def test_what_succeeds_is_left_alone() -> None:
-    """Nothing to turn into anything."""
+    """A block that succeeds raises nothing."""
     with translate_errors():
         pass
 
 
 @pytest.mark.gen_test
 async def test_an_absent_database_is_given_up_in_time() -> None:
-    """Long enough for our own mongod to come back, short enough for somebody who waits."""
+    """The timeout is long enough for our own mongod to restart, and short enough for a waiting user."""
     async with Mongo(ABSENT, "absent") as absent:
         started = time.monotonic()
 
@@ -100,7 +100,7 @@ async def test_an_absent_database_is_given_up_in_time() -> None:
 
 @pytest.mark.gen_test
 async def test_a_database_that_is_there_answers(mongodb_uri: str) -> None:
-    """That it can take writes, which it then does."""
+    """The probe succeeds, and so do the writes after it."""
     async with Mongo(mongodb_uri, "test_answers") as present:
         assert await present.answers()
         with translate_errors():
@@ -111,28 +111,28 @@ async def test_a_database_that_is_there_answers(mongodb_uri: str) -> None:
 
 @pytest.mark.gen_test
 async def test_acknowledged_writes_are_durable(database: Database) -> None:
-    """By a majority and with the journal, whatever the address says."""
+    """A write is acknowledged by a majority and in the journal, whatever the URI says."""
     assert database.write_concern.document == {"w": "majority", "j": True, "wtimeout": 10_000}
     assert database["dreams"].write_concern == database.write_concern
 
 
 @pytest.mark.gen_test
 async def test_the_address_cannot_make_writes_less_durable(mongodb_uri: str) -> None:
-    """Its options are for the connection."""
+    """Options in the URI apply to the connection only."""
     async with Mongo(f"{mongodb_uri}&w=1&journal=false", "x") as found:
         assert found.database.write_concern.document == {"w": "majority", "j": True, "wtimeout": 10_000}
 
 
 @pytest.mark.gen_test
 async def test_times_are_read_in_utc(database: Database) -> None:
-    """Aware ones: comparing them with ours must not fail."""
+    """Times are timezone-aware, so comparing them with ours does not fail."""
     options = database.codec_options
     assert options.tz_aware
 
 
 @pytest.mark.gen_test
 async def test_a_closed_connection_answers_no(mongodb_uri: str) -> None:
-    """And closing twice is harmless."""
+    """`answers` returns False after the connection is closed, and a second close does nothing."""
     async with Mongo(mongodb_uri, "x") as closed:
         pass
     assert not await closed.answers()
@@ -152,7 +152,7 @@ async def test_a_closed_connection_answers_no(mongodb_uri: str) -> None:
     ],
 )
 async def test_an_invalid_uri_is_reported_without_its_password(uri: str) -> None:
-    """In one sentence, at the start; drivers like to quote pieces of what they cannot read."""
+    """The start fails with one sentence, although drivers quote parts of an invalid URI."""
     with pytest.raises(Unavailable, match=r"mongodb\.uri is not a valid URI of MongoDB") as caught:
         await Mongo(uri, "x").__aenter__()
     shown = "".join(traceback.format_exception_only(caught.value))

@@ -1,6 +1,6 @@
-"""The embedded MongoDB, tried with a real `mongod` and real kills.
+"""The embedded MongoDB, tested with a real `mongod` and real kills.
 
-It must not know how `mongod` is configured, only what is promised: who gets in, what survives, what is left behind.
+It must not know how `mongod` is configured, only what is promised: access, durability, and what a stop leaves behind.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from tests.client import until
 from tests.pace import seconds
 
 ROOT = Path(mongod.__file__).parents[1]
-WITHIN = seconds(30)  # a condition usually holds within one
+WITHIN = seconds(30)  # most conditions hold within the first of them
 Dreams = AsyncIOMotorCollection[dict[str, Any]]
 
 
@@ -76,7 +76,7 @@ async def read(server: Mongod) -> set[int]:
 
 
 def a_script(path: Path, text: str) -> Path:
-    """Put there in one step: a script that is being run can't be written to."""
+    """Write an executable script, and replace an older one atomically: Linux refuses writes to a running file."""
     fresh = path.with_suffix(".new")
     fresh.write_text(f"#!/bin/sh\n{text}\n")
     fresh.chmod(0o755)
@@ -84,7 +84,7 @@ def a_script(path: Path, text: str) -> Path:
 
 
 def test_it_takes_a_write_as_soon_as_it_is_entered(folder: Path) -> None:
-    """No waiting or setting up is left to who enters it."""
+    """`async with Mongod` returns when writes succeed; callers neither wait nor set anything up."""
 
     async def main() -> None:
         async with Mongod(folder) as server:
@@ -95,7 +95,7 @@ def test_it_takes_a_write_as_soon_as_it_is_entered(folder: Path) -> None:
 
 
 def test_it_is_a_replica_set_so_that_changes_can_be_watched(folder: Path) -> None:
-    """Change streams, which a lone mongod refuses, work."""
+    """Change streams work, which need a replica set."""
 
     async def main() -> None:
         async with Mongod(folder) as server:
@@ -109,7 +109,7 @@ def test_it_is_a_replica_set_so_that_changes_can_be_watched(folder: Path) -> Non
 
 
 def test_it_stops_when_left_and_leaving_twice_is_harmless(folder: Path) -> None:
-    """A clean stop: no process, no socket, no lock."""
+    """A clean stop leaves no process, socket or lock."""
 
     async def main() -> None:
         server = Mongod(folder)
@@ -125,7 +125,7 @@ def test_it_stops_when_left_and_leaving_twice_is_harmless(folder: Path) -> None:
 
 
 def test_it_listens_on_one_unix_socket_and_on_no_tcp_port(folder: Path) -> None:
-    """Whatever of its sockets the kernel knows is neither TCP nor another path."""
+    """All sockets of the process that the kernel lists are at this one path."""
 
     async def main() -> None:
         async with Mongod(folder) as server:
@@ -144,7 +144,7 @@ def test_it_listens_on_one_unix_socket_and_on_no_tcp_port(folder: Path) -> None:
 
 
 def test_only_its_user_can_reach_the_socket(folder: Path) -> None:
-    """The socket's folder is 0700, even if it was there before and open to all."""
+    """The socket's folder has mode 0700, even if it existed before with a wider one."""
     folder.mkdir(parents=True)
     folder.chmod(0o777)
 
@@ -157,7 +157,7 @@ def test_only_its_user_can_reach_the_socket(folder: Path) -> None:
 
 
 def test_ctrl_c_in_the_terminal_does_not_reach_it(folder: Path) -> None:
-    """It has a session of its own: the server still needs it to hand its work back."""
+    """mongod has its own session, because the server still needs the database while it releases its jobs."""
 
     async def main() -> None:
         async with Mongod(folder) as server:
@@ -167,7 +167,7 @@ def test_ctrl_c_in_the_terminal_does_not_reach_it(folder: Path) -> None:
 
 
 def test_mongod_does_not_see_our_secrets(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Settings in the server's environment stay out of the child's."""
+    """mongod does not inherit settings from the server's environment."""
     monkeypatch.setenv("DREAMLOG_AUTH__SECRET", "moonlight")
 
     async def main() -> None:
@@ -178,12 +178,12 @@ def test_mongod_does_not_see_our_secrets(folder: Path, monkeypatch: pytest.Monke
 
 
 def test_a_crowd_is_refused_and_does_not_bring_it_down(folder: Path) -> None:
-    """It has room for a thousand operations at once, and without that room it would abort."""
+    """mongod limits its connections: without a free slot for each operation, it would abort."""
 
     async def main() -> None:
         async with Mongod(folder) as server:
             pid = server.pid
-            # Of each client one connection works and two watch: 360, more than are served.
+            # Each client opens one connection for work and two for monitoring: 360, more than mongod accepts.
             crowd = [pymongo.MongoClient[dict[str, Any]](server.uri, serverSelectionTimeoutMS=1000) for _ in range(120)]
             with ThreadPoolExecutor(len(crowd)) as threads, ExitStack() as closed:
                 for client in crowd:
@@ -197,7 +197,7 @@ def test_a_crowd_is_refused_and_does_not_bring_it_down(folder: Path) -> None:
 
 
 def test_data_survive_a_clean_restart(folder: Path) -> None:
-    """What one run wrote, the next one reads."""
+    """A second run reads what the first one wrote."""
 
     async def main() -> None:
         for number in range(3):
@@ -209,7 +209,7 @@ def test_data_survive_a_clean_restart(folder: Path) -> None:
 
 
 def test_killed_it_comes_back_with_all_that_was_acknowledged(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """kill -9 of mongod while it is written to: a new process, the same address, nothing lost."""
+    """After kill -9 during writes, a new process with the same URI has every acknowledged write."""
     caplog.set_level(logging.INFO, "dreamlog.mongod")
 
     async def main() -> None:
@@ -236,7 +236,7 @@ def test_killed_it_comes_back_with_all_that_was_acknowledged(folder: Path, caplo
             dreams.database.client.close()
             assert acknowledged <= await read(server)
             assert server.uri == uri
-        # Each restart is two plain lines: that it died, that it is back.
+        # Each restart logs two plain lines: mongod was killed, mongod accepts writes again.
         assert [record.message.partition(",")[0].partition(";")[0] for record in caplog.records] == [
             "mongod was killed by signal 9",
             "mongod accepts writes again",
@@ -248,7 +248,7 @@ def test_killed_it_comes_back_with_all_that_was_acknowledged(folder: Path, caplo
 def test_while_it_cannot_come_back_it_is_tried_again_with_growing_pauses(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A cause that passes (a full disk, an upgrade of the binary) needs no restart of the server."""
+    """The supervisor retries until the cause is gone (a full disk, an upgrade), without a restart of the server."""
     binary = a_script(tmp_path / "mongod", f'exec {find_mongod()} "$@"')
 
     async def main() -> None:
@@ -272,7 +272,7 @@ def test_while_it_cannot_come_back_it_is_tried_again_with_growing_pauses(
 
 
 def test_killed_with_its_server_it_is_gone_and_the_next_start_recovers(folder: Path) -> None:
-    """kill -9 of the parent leaves no mongod; the stale socket and lock that it leaves stop nobody."""
+    """kill -9 of the server also ends mongod; the stale socket and lock do not stop the next start."""
     program = (
         "import asyncio, pathlib, sys\n"
         "from storage.mongod import Mongod\n"
@@ -301,7 +301,7 @@ def test_killed_with_its_server_it_is_gone_and_the_next_start_recovers(folder: P
 
 
 def test_a_start_that_is_cancelled_leaves_no_process(folder: Path) -> None:
-    """Ctrl-C while it starts; whatever it had done by then, the next start goes on from there."""
+    """After Ctrl-C at any moment of the first start, no process is left, and the next start succeeds."""
 
     async def main() -> None:
         server = Mongod(folder)
@@ -318,7 +318,7 @@ def test_a_start_that_is_cancelled_leaves_no_process(folder: Path) -> None:
 
 
 def test_the_data_folder_can_be_moved(folder: Path, tmp_path: Path) -> None:
-    """The replica set knows its member by the old socket's path, which a start replaces."""
+    """The replica set's configuration has the path of the old socket, which a start replaces."""
     elsewhere = tmp_path / "elsewhere"
 
     async def main() -> None:
@@ -335,7 +335,7 @@ def test_the_data_folder_can_be_moved(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["x" * 100, "a, b", "梦"])
 def test_where_a_socket_cannot_be_its_folder_is_a_private_temporary_one(tmp_path: Path, name: str) -> None:
-    """Too long for the kernel, or not plain enough for mongod; the address is the same at each start."""
+    """If the path is too long or has unsuitable characters, the socket is in a temporary folder with a stable name."""
     folder = tmp_path / name / "mongodb"
 
     async def main() -> None:
@@ -354,7 +354,7 @@ def test_where_a_socket_cannot_be_its_folder_is_a_private_temporary_one(tmp_path
 
 
 def test_a_link_in_place_of_the_temporary_folder_is_refused(tmp_path: Path) -> None:
-    """Anyone may make one there; it would lead our clients to a database of theirs."""
+    """Any user can create a link there, which would lead our clients to that user's database."""
     server = Mongod(tmp_path / ("x" * 100))
     room = socket_of(server).parent
     room.symlink_to(tmp_path)
@@ -366,14 +366,14 @@ def test_a_link_in_place_of_the_temporary_folder_is_refused(tmp_path: Path) -> N
 
 
 def test_a_temporary_folder_with_too_long_a_path_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then there is no place for a socket at all, until someone names one."""
+    """The error asks for a shorter TMPDIR, because no folder is left for the socket."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("y" * 100)))
     with pytest.raises(MongodFailed, match="Set TMPDIR"):
         asyncio.run(Mongod(tmp_path / ("x" * 100)).__aenter__())
 
 
 def test_it_is_killed_if_it_does_not_stop(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server's own stop is bounded, so this one is too; the next start recovers."""
+    """A stop of mongod that exceeds its time limit ends with SIGKILL, and the next start recovers."""
     monkeypatch.setattr(mongod, "STOP_TIMEOUT", 0.2)
 
     async def main() -> None:
@@ -391,7 +391,7 @@ def test_it_is_killed_if_it_does_not_stop(folder: Path, monkeypatch: pytest.Monk
 def test_a_second_server_on_the_same_folder_is_refused_and_harms_nothing(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """mongod alone would first take the socket from the other, and then refuse."""
+    """The second server stops before it starts a mongod, which would take over the socket of the first."""
     monkeypatch.setattr(mongod, "LOCK_TIMEOUT", 0.1)
 
     async def main() -> None:
@@ -406,7 +406,7 @@ def test_a_second_server_on_the_same_folder_is_refused_and_harms_nothing(
 
 
 def test_its_log_stays_within_bounds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One file for the run and one for the former; a long run's is emptied when it is too large."""
+    """There is one log for this run and one for the previous run; a log that grows too large is truncated."""
     monkeypatch.setattr(mongod, "LOG_INTERVAL", 0.01)
 
     async def main() -> None:
@@ -425,7 +425,7 @@ def test_its_log_stays_within_bounds(folder: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_damaged_data_is_explained(folder: Path) -> None:
-    """The lines of its log that matter, what to do, and nothing left running or locked."""
+    """The error has the relevant lines of mongod's log and a remedy, and no process or lock is left."""
 
     async def main() -> None:
         server = Mongod(folder)
@@ -449,7 +449,7 @@ def test_damaged_data_is_explained(folder: Path) -> None:
 
 
 def test_a_binary_that_cannot_run_is_explained(folder: Path, tmp_path: Path) -> None:
-    """One for another processor, one without its libraries, one that is none."""
+    """The binary is for another processor, lacks its libraries, or is no program."""
     for binary, sentence in (
         (a_script(tmp_path / "old-processor", "kill -4 $$"), "lacks AVX"),
         (a_script(tmp_path / "bare-system", "echo error while loading shared libraries >&2; exit 127"), "libssl3"),
@@ -462,21 +462,21 @@ def test_a_binary_that_cannot_run_is_explained(folder: Path, tmp_path: Path) -> 
 def test_a_disk_too_full_for_the_log_is_explained(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The log has no error then, because mongod could not write it."""
+    """mongod could not write the error to its log, so the server looks at the disk."""
     monkeypatch.setattr(mongod, "NEARLY_FULL", 1 << 62)
     with pytest.raises(MongodFailed, match=r"The disk is full\."):
         asyncio.run(Mongod(folder, binary=a_script(tmp_path / "silent", "kill -6 $$")).__aenter__())
 
 
 def test_a_folder_that_cannot_be_created_is_explained(tmp_path: Path) -> None:
-    """Here because a file is in its place."""
+    """The error is clear when a file has the name of the folder."""
     (tmp_path / "data").write_text("")
     with pytest.raises(MongodFailed, match="cannot run in"):
         asyncio.run(Mongod(tmp_path / "data" / "mongodb").__aenter__())
 
 
 def test_mongod_on_the_path_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who installed one wants that one."""
+    """A user who has installed a mongod wants that one."""
     binary = a_script(tmp_path / "mongod", "exit 0")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert find_mongod() == binary
@@ -485,7 +485,7 @@ def test_mongod_on_the_path_comes_first(tmp_path: Path, monkeypatch: pytest.Monk
 def test_without_any_mongod_the_message_names_the_remedies(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither on PATH nor among the Python packages."""
+    """mongod is neither on PATH nor in a Python package."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     with pytest.raises(MongodMissing) as missing:
@@ -495,7 +495,7 @@ def test_without_any_mongod_the_message_names_the_remedies(
 
 
 def test_a_missing_run_bit_of_the_package_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some installers lose it."""
+    """Some installers drop the execute permission."""
     (tmp_path / "fiftyone/db/bin").mkdir(parents=True)
     binary = a_script(tmp_path / "fiftyone/db/bin/mongod", "exit 0")
     binary.chmod(0o644)
@@ -506,7 +506,7 @@ def test_a_missing_run_bit_of_the_package_is_set(tmp_path: Path, monkeypatch: py
 
 
 def test_a_binary_that_cannot_be_made_executable_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The package belongs to another user; a file that not even root may change stands for it."""
+    """The package may belong to another user; here an immutable file, which not even root can change, stands for it."""
     binary = tmp_path / "fiftyone/db/bin/mongod"
     binary.parent.mkdir(parents=True)
     binary.symlink_to("/proc/self/status")
@@ -517,7 +517,7 @@ def test_a_binary_that_cannot_be_made_executable_is_explained(tmp_path: Path, mo
 
 
 def test_it_starts_in_a_few_seconds(folder: Path) -> None:
-    """Usually 0.5 s for the first start; a start that needs ten has lost something."""
+    """A first start usually takes 0.5 s; if it takes ten, something is wrong."""
 
     async def main() -> None:
         started = time.monotonic()

@@ -1,4 +1,4 @@
-"""Files on OSS: what is sent, what is tried again and what is not, and who may read. On real sockets."""
+"""Files on OSS, over real sockets: requests, retries, errors and access."""
 
 import asyncio
 import base64
@@ -40,13 +40,13 @@ def oss() -> Iterator[OssServer]:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pauses between tries, a hundredth of what they are."""
+    """Pauses between retries are a hundredth of the real ones."""
     monkeypatch.setattr(module, "PAUSES", [pause / 100 for pause in module.PAUSES])
 
 
 @pytest.fixture
 def opened(oss: OssServer, tmp_path: Path, io_loop: IOLoop) -> Iterator[Opened]:
-    """Makes files with these settings; closed afterwards."""
+    """A factory for stores with these settings; closes them afterwards."""
     made: list[OssFiles] = []
 
     def make(clock: Callable[[], float] = time.time, **settings: object) -> OssFiles:
@@ -61,7 +61,7 @@ def opened(oss: OssServer, tmp_path: Path, io_loop: IOLoop) -> Iterator[Opened]:
 
 
 async def fetched(url: str, **more: Any) -> HTTPResponse:
-    """As a browser does it."""
+    """Status and body of a plain GET, as a browser sends it."""
     client = SimpleAsyncHTTPClient(force_instance=True)
     try:
         return await client.fetch(HTTPRequest(url, **more), raise_error=False)
@@ -69,13 +69,13 @@ async def fetched(url: str, **more: Any) -> HTTPResponse:
         client.close()
 
 
-# ---- what is sent
+# ---- uploads
 
 
 def test_an_object_is_stored_as_the_settings_say(
     oss: OssServer, opened: Opened, picture: Path, io_loop: IOLoop
 ) -> None:
-    """Type, caching, digest, class, encryption, and nobody's to read."""
+    """An object has its type, caching, digest, storage class and encryption, and is private."""
     files = opened(storage_class="IA", encryption="KMS", prefix="a/b/")
     io_loop.run_sync(lambda: files.put(KEY, picture, "image/webp"))
     sent = oss.objects[f"a/b/{KEY}"].headers
@@ -88,7 +88,7 @@ def test_an_object_is_stored_as_the_settings_say(
 
 
 def test_a_large_file_goes_in_parts(oss: OssServer, opened: Opened, tmp_path: Path, io_loop: IOLoop) -> None:
-    """Each with its digest; it is read again in blocks."""
+    """A large file is a multipart upload with a digest for each part; reads return it in blocks."""
     data = os.urandom(9_000_000)
     files = opened(part_size=1_000_000)
     io_loop.run_sync(lambda: files.put(KEY, a_file(tmp_path / "large", data), "image/tiff"))
@@ -104,7 +104,7 @@ def test_a_large_file_goes_in_parts(oss: OssServer, opened: Opened, tmp_path: Pa
 def test_a_cut_upload_goes_on_where_it_was(
     oss: OssServer, opened: Opened, tmp_path: Path, io_loop: IOLoop, lost: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What has arrived is not sent again, also when OSS was gone for longer than one put waits."""
+    """A retry sends no stored part again, even after an outage longer than the retries of one put."""
     data = os.urandom(1_950_000)
     path = a_file(tmp_path / "large", data)
     files = opened(part_size=100 * 1024)
@@ -127,9 +127,7 @@ def test_a_cut_upload_goes_on_where_it_was(
         oss.faults.gone = False
         await files.put(KEY, path, "image/tiff")
         if lost == "parts":
-            assert len(oss.requests) - before <= 20 - 10 + 4 + 1, (
-                "but for the four that were under way, none is sent again"
-            )
+            assert len(oss.requests) - before <= 20 - 10 + 4 + 1, "at most the four parts in flight are sent twice"
 
     io_loop.run_sync(journey)
     assert oss.objects[NAME].content == data
@@ -139,7 +137,7 @@ def test_a_cut_upload_goes_on_where_it_was(
 def test_an_upload_whose_first_answer_was_lost_leaves_nothing(
     oss: OssServer, opened: Opened, tmp_path: Path, io_loop: IOLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """OSS has begun it, the answer with its id is lost, and another one is begun."""
+    """When the answer with the upload id is lost, the store begins another upload and aborts the first."""
     data = os.urandom(500_000)
     files = opened(part_size=100 * 1024)
     begun: list[Any] = []
@@ -163,7 +161,7 @@ def test_an_upload_whose_first_answer_was_lost_leaves_nothing(
 def test_another_file_under_the_key_begins_anew(
     oss: OssServer, opened: Opened, tmp_path: Path, io_loop: IOLoop
 ) -> None:
-    """Parts of the one are never joined to parts of the other; what is deleted leaves no parts."""
+    """The store never combines parts of two files, and deleting a key deletes its parts."""
     files = opened(part_size=100 * 1024)
     first, second = (a_file(tmp_path / str(size), os.urandom(size)) for size in (500_000, 510_000))
 
@@ -185,14 +183,14 @@ def test_another_file_under_the_key_begins_anew(
     io_loop.run_sync(journey)
 
 
-# ---- what is tried again
+# ---- retries
 
 
 @pytest.mark.parametrize("fault", ["busy", "reset", "lost", "cut", "stall"])
 def test_what_passes_is_tried_again(
     oss: OssServer, opened: Opened, picture: Path, tmp_path: Path, io_loop: IOLoop, fault: str
 ) -> None:
-    """503s, resets, lost answers, cut and stalled bodies: every sixth request suffers, and nobody notices."""
+    """With 503s, resets, lost answers, and truncated or stalled bodies in every sixth request, all calls succeed."""
     files = opened(part_size=100 * 1024, read_timeout=STALL / 3 if fault == "stall" else 20)
     large = a_file(tmp_path / "large", os.urandom(450_000))
     setattr(oss.faults, fault, 0.16)
@@ -214,7 +212,7 @@ def test_what_passes_is_tried_again(
 def test_what_arrives_otherwise_is_sent_again(
     oss: OssServer, opened: Opened, picture: Path, io_loop: IOLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A byte that changes on the way is found by its digest, and nothing wrong is stored."""
+    """The digest reveals a byte that changed in transit; OSS stores nothing, and the store sends the file again."""
     files = opened()
     act, tries = oss.act, []
 
@@ -229,14 +227,14 @@ def test_what_arrives_otherwise_is_sent_again(
 
 
 def test_a_silent_storage_is_given_up(oss: OssServer, opened: Opened, picture: Path, io_loop: IOLoop) -> None:
-    """After read_timeout, each time."""
+    """Each request ends after read_timeout."""
     files = opened(read_timeout=0.05)
     oss.faults.delay = 0.5
     with pytest.raises(Unavailable, match="cannot be reached"):
         io_loop.run_sync(lambda: files.put(KEY, picture, "image/jpeg"))
 
 
-# ---- what is not
+# ---- errors that a retry cannot fix
 
 
 def refusal(files: OssFiles, io_loop: IOLoop) -> str:
@@ -248,7 +246,7 @@ def refusal(files: OssFiles, io_loop: IOLoop) -> str:
 
 
 def test_each_refusal_is_named(oss: OssServer, opened: Opened, io_loop: IOLoop) -> None:
-    """With the setting that is wrong, and without trying again."""
+    """The error names the wrong setting, and the store does not retry."""
     assert "access_key_id" in refusal(opened(access_key_id="LTAIunknown"), io_loop)
     assert "access_key_secret" in refusal(opened(access_key_secret="wrong"), io_loop)
     assert "access_key_secret" in refusal(opened(access_key_secret="wrong", signature="v1"), io_loop)
@@ -262,7 +260,7 @@ def test_each_refusal_is_named(oss: OssServer, opened: Opened, io_loop: IOLoop) 
 def test_a_wrong_clock_is_named_as_such(
     oss: OssServer, opened: Opened, io_loop: IOLoop, seconds: float, words: str, signature: str
 ) -> None:
-    """And how wrong it is."""
+    """The error names the difference of the clocks."""
     oss.faults.clock = seconds
     found = refusal(opened(signature=signature), io_loop)
     assert found == f"The clock of this machine is {words} OSS's. Set it, preferably with NTP."
@@ -271,7 +269,7 @@ def test_a_wrong_clock_is_named_as_such(
 def test_other_answers_are_quoted(
     oss: OssServer, opened: Opened, io_loop: IOLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bucket elsewhere, a policy that forbids, a bill that is not paid."""
+    """The error quotes OSS: a bucket in another region, a policy that forbids access, an unpaid bill."""
     for answer, words in (
         (Answer(403, "AccessDenied", "no", Endpoint="oss-cn-beijing.aliyuncs.com"), "oss-cn-beijing.aliyuncs.com"),
         (
@@ -291,7 +289,7 @@ def test_other_answers_are_quoted(
 def test_a_storage_that_is_gone_is_unavailable_and_comes_back(
     oss: OssServer, opened: Opened, picture: Path, io_loop: IOLoop
 ) -> None:
-    """They are not refused: those that wait are served later."""
+    """During an outage, calls raise `Unavailable` and not `Refused`; later they succeed."""
     files = opened()
     oss.faults.gone = True
     for step in (files.check, lambda: files.put(KEY, picture, "image/jpeg"), lambda: files.delete([KEY])):
@@ -304,7 +302,7 @@ def test_a_storage_that_is_gone_is_unavailable_and_comes_back(
     assert oss.names() == set()
 
 
-# ---- who may read
+# ---- access
 
 
 @pytest.mark.parametrize("signature", ["v4", "v1"])
@@ -330,14 +328,14 @@ def test_nothing_private_is_reachable(
         assert (await fetched(url, method="DELETE")).code == 403
         assert (await fetched(f"{oss.endpoint}/dreams/?list-type=2&max-keys=10&prefix=")).code == 403
         now[0] -= 1200
-        assert (await fetched(files.url(KEY))).code == 403, "it has expired"
+        assert (await fetched(files.url(KEY))).code == 403, "the URL has expired"
         assert oss.objects[NAME].content == b"a picture"
 
     io_loop.run_sync(journey)
 
 
 def test_an_address_is_the_same_for_half_its_life(opened: Opened) -> None:
-    """So that browsers cache the picture; then there is another, and both work."""
+    """The URL stays the same for half its lifetime, so that browsers can cache; then another one works as well."""
     now = [1_764_000_000.0]
     files = opened(clock=lambda: now[0], address_life=86_400)
     seen = set()
@@ -351,7 +349,7 @@ def test_an_address_is_the_same_for_half_its_life(opened: Opened) -> None:
 def test_public_addresses_are_for_pictures_only(
     oss: OssServer, opened: Opened, tmp_path: Path, io_loop: IOLoop, size: int
 ) -> None:
-    """Everybody may read the pictures, for ever; originals stay their owner's, also those that go in parts."""
+    """Pictures are public and their URLs never expire; originals stay private, also multipart ones."""
     files = opened(addresses="public", part_size=102_400)
     path = a_file(tmp_path / "file", os.urandom(size))
 
@@ -367,7 +365,7 @@ def test_public_addresses_are_for_pictures_only(
 
 
 def test_addresses_begin_where_the_settings_say(opened: Opened, tmp_path: Path) -> None:
-    """The bucket's own host, or a CDN's; the server may use an internal one."""
+    """URLs have the host of the bucket or of a CDN, while the server may use an internal endpoint."""
     own = opened(endpoint="https://oss-cn-hangzhou.aliyuncs.com")
     assert own.origins == ("https://dreams.oss-cn-hangzhou.aliyuncs.com",)
     assert own.url(KEY).startswith(f"https://dreams.oss-cn-hangzhou.aliyuncs.com/{NAME}?x-oss-credential=")
@@ -379,7 +377,7 @@ def test_addresses_begin_where_the_settings_say(opened: Opened, tmp_path: Path) 
     for files in (own, domain):
         theirs = urlsplit(files._bucket().sign_url("GET", NAME, 600, slash_safe=True))
         assert theirs[:3] == urlsplit(files.url(KEY))[:3], (
-            "requests go where oss2 says, addresses lead to the same place"
+            "oss2 chooses the host of requests, and URLs lead to the same place"
         )
     for bad in ("../x", "/etc/passwd", "a//b", "A.jpg", ""):
         with pytest.raises(NotFound):
@@ -392,7 +390,7 @@ def test_addresses_begin_where_the_settings_say(opened: Opened, tmp_path: Path) 
 def test_credentials_come_from_the_environment(
     oss: OssServer, opened: Opened, io_loop: IOLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Under the names that Aliyun's own tools use."""
+    """The store reads the environment variables of Aliyun's own tools."""
     monkeypatch.setenv("OSS_ACCESS_KEY_ID", KEY_ID)
     monkeypatch.setenv("OSS_ACCESS_KEY_SECRET", SECRET)
     io_loop.run_sync(opened(credentials="environment", access_key_id="", access_key_secret="").check)
@@ -404,7 +402,7 @@ def test_credentials_come_from_the_environment(
 def test_credentials_of_a_machines_role_are_renewed(
     opened: Opened, io_loop: IOLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Addresses carry the token of the moment, and nobody waits for the role's server on the loop."""
+    """URLs have the current token of the role, and its renewal does not block the event loop."""
     tokens = iter(f"token-{number}" for number in range(10**9))
 
     class Role:
@@ -420,7 +418,7 @@ def test_credentials_of_a_machines_role_are_renewed(
     files = opened(credentials="ecs_role", ecs_role="dreams-role")
     first = files.url(KEY)
     assert "x-oss-security-token=token-0" in first
-    io_loop.run_sync(lambda: until(lambda: files.url(KEY) != first, "the token is renewed"))
+    io_loop.run_sync(lambda: until(lambda: files.url(KEY) != first, "the store has renewed the token"))
 
 
 # ---- threads and logs
@@ -429,7 +427,7 @@ def test_credentials_of_a_machines_role_are_renewed(
 def test_requests_are_bounded_and_never_on_the_loop(
     oss: OssServer, opened: Opened, picture: Path, io_loop: IOLoop
 ) -> None:
-    """As many at a time as there are connections; the loop goes on meanwhile."""
+    """At most `connections` requests run at once, in threads, and the event loop continues."""
     files = opened(connections=3)
     oss.faults.delay = 0.05
     iterations = []
@@ -449,17 +447,17 @@ def test_requests_are_bounded_and_never_on_the_loop(
 def test_a_cancelled_put_has_ended_when_it_returns(
     oss: OssServer, opened: Opened, picture: Path, io_loop: IOLoop
 ) -> None:
-    """Stored later, it would be nobody's file."""
+    """A put that completed after its cancellation would leave an orphan."""
     files = opened()
     oss.faults.delay = 0.2
 
     async def journey() -> None:
         put = asyncio.create_task(files.put(KEY, picture, "image/jpeg"))
-        await until(lambda: oss.busiest, "it is on its way")
+        await until(lambda: oss.busiest, "OSS is receiving the file")
         put.cancel()
         with pytest.raises(asyncio.CancelledError):
             await put
-        assert oss.names() == {NAME}, "what was on its way has arrived before anybody acts on the cancellation"
+        assert oss.names() == {NAME}, "the request in flight completes before the cancellation does"
 
     io_loop.run_sync(journey)
 
@@ -467,7 +465,7 @@ def test_a_cancelled_put_has_ended_when_it_returns(
 def test_nothing_private_is_logged(
     oss: OssServer, opened: Opened, picture: Path, io_loop: IOLoop, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Neither keys nor signatures nor names, whatever goes wrong."""
+    """The log has no keys, signatures or names, whatever error occurs."""
     caplog.set_level(logging.INFO)
     good, bad = opened(), opened(access_key_secret="wrong")
     oss.faults.busy = 0.5

@@ -1,4 +1,4 @@
-"""Signed addresses of OSS objects, held against two other implementations: oss2's, and the tests' own judge."""
+"""Signed URLs of OSS objects, compared with oss2 and with the tests' own verifier."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +16,7 @@ WHO = Credentials("an-id", "a-secret")
 NAME = "dreamlog/0123456789abcdef/2048.jpg"
 NOON = 1_764_000_000 // 86_400 * 86_400 + 43_200
 
-# What Alibaba's own clients are tested with (SingerTest.java of aliyun-oss-android-sdk): key "ak", secret "sk".
+# The test vectors of Alibaba's own clients (SingerTest.java of aliyun-oss-android-sdk): key "ak", secret "sk".
 PUBLISHED = Request(
     "PUT",
     "bucket",
@@ -51,7 +51,7 @@ def signed(version: str, who: Credentials = WHO, begin: int = NOON, end: int = N
 
 
 def test_the_judge_knows_the_published_examples() -> None:
-    """Without and with additional headers, as Alibaba's own clients sign them."""
+    """The tests' verifier accepts the published vectors, without and with additional headers."""
     moment = "20231216T162057Z"
     more: dict[str, Any] = {"secret": "sk", "region": "cn-hangzhou"}
     found = oss_signatures.v4_signature(PUBLISHED, query=PUBLISHED.query, moment=moment, additional=[], **more)
@@ -76,7 +76,7 @@ def test_the_judge_knows_the_published_examples() -> None:
 
 @pytest.mark.parametrize("token", ["", "a+token/of=many kinds"])
 def test_an_address_is_the_one_that_oss2_makes(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the moment at which it begins; with temporary credentials too."""
+    """At the start of a window, the URL equals that of oss2, also with temporary credentials."""
 
     class Stopped(datetime):
         @classmethod
@@ -97,7 +97,7 @@ def test_an_address_is_the_one_that_oss2_makes(token: str, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("version", ["v4", "v1"])
 def test_an_address_is_allowed_until_it_ends(version: str) -> None:
-    """And not for a moment longer."""
+    """A URL is valid until the moment of its expiry."""
     query = signed(version)
     assert allowed(request(query), NOON)
     assert allowed(request(query), NOON + 599)
@@ -106,7 +106,7 @@ def test_an_address_is_allowed_until_it_ends(version: str) -> None:
 
 @pytest.mark.parametrize("version", ["v4", "v1"])
 def test_an_altered_address_is_not_allowed(version: str) -> None:
-    """Another name, another method, another end, another key: nothing of it can be changed."""
+    """A URL with another name, method, expiry or key is refused."""
     query = signed(version)
     assert not allowed(request(query, name=NAME.replace("2048", "320")), NOON)
     assert not allowed(request(query, method="PUT"), NOON)
@@ -119,7 +119,7 @@ def test_an_altered_address_is_not_allowed(version: str) -> None:
 
 
 def test_the_window_is_the_same_for_half_a_life() -> None:
-    """An address given out at any time lasts between half a life and a whole one."""
+    """A URL lasts between half its lifetime and all of it, whenever the server gives it out."""
     seen = set()
     for now in range(NOON, NOON + 86_400, 600):
         begin, end = presign.window(now + 0.5, 86_400)
@@ -130,5 +130,5 @@ def test_the_window_is_the_same_for_half_a_life() -> None:
 
 
 def test_credentials_are_shown_as_stars() -> None:
-    """In a traceback or a log nobody reads them."""
+    """Tracebacks and logs show stars instead of credentials."""
     assert "secret" not in repr(WHO)

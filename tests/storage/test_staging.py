@@ -1,4 +1,4 @@
-"""Uploads on disk: while they arrive, when they are whole, when nobody needs them any more."""
+"""Uploads on disk: during their arrival, once they are complete, and until the janitor removes them."""
 
 import asyncio
 import hashlib
@@ -62,7 +62,7 @@ def names(folder: Path) -> set[str]:
     ],
 )
 async def test_a_part_holds_all_bytes_and_their_hash(staging: Staging, sizes: tuple[int, ...]) -> None:
-    """In whatever pieces they came."""
+    """The size of the chunks makes no difference."""
     chunks = [os.urandom(size) for size in sizes]
     part = await written(staging.part(), *chunks)
     data = b"".join(chunks)
@@ -72,7 +72,7 @@ async def test_a_part_holds_all_bytes_and_their_hash(staging: Staging, sizes: tu
 
 @pytest.mark.gen_test
 async def test_a_part_without_bytes_is_an_empty_file(staging: Staging) -> None:
-    """Whether that is a picture, others decide."""
+    """The callers decide whether an empty file is a picture."""
     part = await written(staging.part())
     assert staging.path(part.name).read_bytes() == b""
     assert part.sha256 == hashlib.sha256().hexdigest()
@@ -80,7 +80,7 @@ async def test_a_part_without_bytes_is_an_empty_file(staging: Staging) -> None:
 
 @pytest.mark.gen_test
 async def test_a_chunk_may_be_used_again_by_its_sender(staging: Staging) -> None:
-    """Its bytes are taken over when `write` returns."""
+    """`write` copies the bytes before it returns."""
     part, chunk = staging.part(), bytearray(b"first")
     await part.write(bytes(chunk))
     chunk[:] = b"other"
@@ -90,7 +90,7 @@ async def test_a_chunk_may_be_used_again_by_its_sender(staging: Staging) -> None
 
 @pytest.mark.gen_test
 async def test_an_upload_is_never_whole_in_memory(staging: Staging) -> None:
-    """What is not yet on disk stays below the size of one write and one chunk."""
+    """The bytes that are not yet on disk are never more than one write and one chunk."""
     part, size = staging.part(), 0
     for _ in range(100):
         await part.write(bytes(50_000))
@@ -102,7 +102,7 @@ async def test_an_upload_is_never_whole_in_memory(staging: Staging) -> None:
 
 @pytest.mark.gen_test
 async def test_parts_are_private(staging: Staging, folder: Path) -> None:
-    """Originals carry where a photo was taken; and a name cannot be guessed."""
+    """Only the server's user can read originals, which may have GPS positions, and names cannot be guessed."""
     parts = [await written(staging.part(), b"x") for _ in range(20)]
     assert mode(folder) == 0o700
     assert {mode(staging.path(part.name)) for part in parts} == {0o600}
@@ -112,7 +112,7 @@ async def test_parts_are_private(staging: Staging, folder: Path) -> None:
 
 @pytest.mark.gen_test
 async def test_parts_at_once_do_not_mix(staging: Staging) -> None:
-    """Each of its own bytes."""
+    """Each of several simultaneous parts holds its own bytes."""
     parts = [staging.part() for _ in range(8)]
     chunks = [bytes([number]) * 100_000 for number in range(8)]
     await asyncio.gather(*(written(part, *[chunk] * 5) for part, chunk in zip(parts, chunks, strict=True)))
@@ -121,7 +121,7 @@ async def test_parts_at_once_do_not_mix(staging: Staging) -> None:
 
 @pytest.mark.gen_test
 async def test_a_discarded_part_is_gone(staging: Staging, folder: Path) -> None:
-    """Before its first byte, in the middle, at the end, and again."""
+    """`discard` works before the first byte, in the middle, at the end, and twice."""
     unwritten, half, whole = staging.part(), staging.part(), await written(staging.part(), b"x")
     await half.write(bytes(WRITE_SIZE + 1))
     assert names(folder) == {half.name, whole.name}
@@ -133,7 +133,7 @@ async def test_a_discarded_part_is_gone(staging: Staging, folder: Path) -> None:
 
 @pytest.mark.gen_test
 async def test_a_finished_part_is_durable(staging: Staging, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its bytes and its name."""
+    """`finish` syncs the file and its folder."""
     synced: list[str] = []
     fsync = os.fsync
 
@@ -151,7 +151,7 @@ async def test_a_finished_part_is_durable(staging: Staging, folder: Path, monkey
 
 
 def test_a_folder_that_is_there_is_used(folder: Path) -> None:
-    """With what an earlier run left in it."""
+    """The folder keeps what an earlier run left in it."""
     Staging(folder)
     (folder / "left").write_bytes(b"x")
     assert Staging(folder).path("left").read_bytes() == b"x"
@@ -167,7 +167,7 @@ def test_an_upload_is_removed_by_its_name(staging: Staging, folder: Path) -> Non
 
 @pytest.mark.gen_test
 async def test_a_sweep_keeps_the_needed_and_the_young(staging: Staging, folder: Path) -> None:
-    """And says how many it removed."""
+    """The sweep returns the number of removed files."""
     for name, age in (("needed", 10_000), ("old", 10_000), ("older", 1e9), ("edge", 3600), ("young", 3500)):
         (folder / name).write_bytes(b"x")
         aged(folder / name, age)
@@ -178,7 +178,7 @@ async def test_a_sweep_keeps_the_needed_and_the_young(staging: Staging, folder: 
 
 @pytest.mark.gen_test
 async def test_the_sweep_of_a_start_keeps_only_the_needed(staging: Staging, folder: Path) -> None:
-    """Whatever was written last is from a run that was cut short."""
+    """Even the newest files without a document belong to a run that was interrupted."""
     parts = [await written(staging.part(), b"x") for _ in range(3)]
     half = staging.part()
     await half.write(bytes(WRITE_SIZE))
@@ -189,7 +189,7 @@ async def test_the_sweep_of_a_start_keeps_only_the_needed(staging: Staging, fold
 
 @pytest.mark.gen_test
 async def test_a_sweep_is_not_disturbed_by_uploads(staging: Staging, folder: Path) -> None:
-    """Files come and go while it looks at them."""
+    """Files may appear and disappear during a sweep."""
     for _ in range(20):
         parts = [await written(staging.part(), b"x") for _ in range(20)]
 
@@ -206,7 +206,7 @@ async def test_a_sweep_is_not_disturbed_by_uploads(staging: Staging, folder: Pat
 
 @pytest.mark.gen_test
 async def test_an_upload_is_read_in_pieces(staging: Staging) -> None:
-    """The pieces together are the bytes that arrived."""
+    """The chunks together are the bytes that arrived."""
     data = os.urandom(CHUNK + 1)
     part = await written(staging.part(), data)
     assert [len(piece) async for piece in staging.read(part.name)] == [CHUNK, 1]
@@ -234,10 +234,10 @@ async def test_an_upload_that_cannot_be_read_is_unavailable(staging: Staging, fo
 
 
 def test_an_upload_leaves_the_reserve_free(staging: Staging, folder: Path) -> None:
-    """The database and the variants need some as well."""
+    """The reserve is for the database and the variants."""
     free = shutil.disk_usage(folder).free
     staging.check_room(0)
-    staging.check_room(free - RESERVE - (1 << 26))  # others use this disk too
+    staging.check_room(free - RESERVE - (1 << 26))  # other programs use this disk too
     for size in (free, free * 2, 1 << 61):
         with pytest.raises(NoSpace, match="no room left"):
             staging.check_room(size)
@@ -245,7 +245,7 @@ def test_an_upload_leaves_the_reserve_free(staging: Staging, folder: Path) -> No
 
 @pytest.mark.gen_test
 async def test_a_disk_that_fills_up_raises_no_space(small_disk: SmallDisk) -> None:
-    """In the middle or at the last byte; what came of the upload can be discarded, and then there is room again."""
+    """After `NoSpace` at any byte, discarding the part frees its room again."""
     staging = Staging(small_disk.folder / "staging")
     large = staging.part()
     with pytest.raises(NoSpace, match="no room left"):
