@@ -25,7 +25,7 @@ LIFE = 900.0
 
 
 def check(token: str, wall: float) -> Caller:
-    """Tokens that read `user` or `user until TIME`; any other is refused."""
+    """Accept tokens of the form `user` or `user until TIME`, and reject all others."""
     user, _, until = token.partition(" until ")
     expires = float(until or START.wall + LIFE)
     if user not in ("ann", "bob") or expires <= wall:
@@ -34,7 +34,7 @@ def check(token: str, wall: float) -> Caller:
 
 
 def later(seconds: float, jump: float = 0.0) -> Now:
-    """So long after the start; the wall clock may have been set meanwhile."""
+    """So many seconds after the start; `jump` is a change of the wall clock in that time."""
     return Now(START.steady + seconds, START.wall + seconds + jump)
 
 
@@ -64,7 +64,7 @@ def error(output: Output) -> dict[str, Any]:
 
 
 def ended(outputs: list[Output], code: str, number: int) -> bool:
-    """Is this an error of that code and then a close with that number, and nothing else?"""
+    """Whether the outputs are exactly an error with this code and a close with this number."""
     first, closed = outputs
     assert isinstance(closed, Close)
     return error(first)["code"] == code and closed.code == number
@@ -75,7 +75,7 @@ def ended(outputs: list[Output], code: str, number: int) -> bool:
 
 @pytest.mark.parametrize("header", ["Bearer ann", "bearer ann", "BEARER   ann ", "ann"])
 def test_header_signs_in(header: str) -> None:
-    """A good Authorization header joins and subscribes at once, however Bearer is written."""
+    """A valid Authorization header signs in and subscribes at once; the case of Bearer makes no difference."""
     caller = Caller("ann", "session of ann", START.wall + LIFE)
     assert new().opened(header, START) == [Join(caller), Subscribe("d1")]
 
@@ -112,7 +112,7 @@ def test_wrong_first_token_closes() -> None:
     [{"type": "ping", "timestamp": 1}, {"type": "subscribe", "dream_ids": []}, "no JSON", b"x", {"type": "x"}],
 )
 def test_anything_else_first_closes(message: Any) -> None:
-    """Before authentication every other message, understood or not, is an error and 4401."""
+    """Before authentication, any other message, valid or not, gets an error and 4401."""
     assert ended(say(new(None), message), "unauthenticated", 4401)
 
 
@@ -126,17 +126,17 @@ def test_authentication_has_a_time_limit() -> None:
 
 
 def test_signed_in_has_no_authentication_limit() -> None:
-    """Once signed in, the time limit of signing in is gone."""
+    """After authentication, its time limit no longer applies."""
     opened = signed_in()
     assert opened.deadline() == START.steady + SETTINGS.ping_interval
     assert opened.tick(later(10)) == []
 
 
-# ---- the token's end
+# ---- expiry of the token
 
 
 def quiet(opened: Conversation, now: Now) -> list[Output]:
-    """A tick's outputs without pings, which are answered at once, and heartbeats."""
+    """The outputs of a tick except pings, which this function answers, and heartbeats."""
     outputs = opened.tick(now)
     opened.pong()
     return [each for each in outputs if not (isinstance(each, Ping) or (isinstance(each, Send) and each.heartbeat_of))]
@@ -152,13 +152,13 @@ def test_token_warns_a_minute_before_and_then_ends() -> None:
 
 
 def test_short_token_warns_at_once() -> None:
-    """A token with less than a minute left warns right after signing in, with what is left."""
+    """With less than a minute left, the warning comes right after authentication, with the seconds left."""
     outputs = new().opened("Bearer ann until 5012", START)
     assert outputs[1:] == [Subscribe("d1"), Send(TokenExpiringMessage(12))]
 
 
 def test_new_token_extends() -> None:
-    """`authenticate` with a fresh token moves the end, and the warning comes again; nothing is subscribed again."""
+    """A fresh token in `authenticate` moves the expiry and its warning, and subscribes to nothing again."""
     opened = signed_in()
     quiet(opened, later(850))
     outputs = say(opened, {"type": "authenticate", "token": "Bearer ann until 7000"}, later(880))
@@ -169,12 +169,12 @@ def test_new_token_extends() -> None:
 
 
 def test_extending_with_another_users_token_closes() -> None:
-    """A token of another user does not change the caller: error and 4401."""
+    """A token of another user gets an error and 4401."""
     assert ended(say(signed_in(), {"type": "authenticate", "token": "bob"}), "wrong_user", 4401)
 
 
 def test_extending_with_a_bad_token_closes() -> None:
-    """An invalid token ends even a connection that was signed in: error and 4401."""
+    """An invalid token gets an error and 4401, even on an authenticated connection."""
     assert ended(say(signed_in(), {"type": "authenticate", "token": "eve"}), "invalid_token", 4401)
 
 
@@ -187,7 +187,7 @@ def test_wall_clock_may_jump(jump: float) -> None:
     assert [type(each) for each in quiet(opened, later(LIFE, jump))] == [Close]
 
 
-# ---- what clients may say
+# ---- messages of clients
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_wall_clock_may_jump(jump: float) -> None:
     ["1649154859.123", "0", "-1.5", "1e3", "1e400", "-0.0", "12345678901234567890123", "0.10000000000000000001"],
 )
 def test_ping_comes_back_unchanged(number: str) -> None:
-    """A ping's timestamp is echoed digit by digit, whatever number it is."""
+    """A pong has exactly the digits of the ping's timestamp."""
     (pong,) = say(signed_in(), f'{{"type": "ping", "timestamp": {number}}}')
     assert isinstance(pong, Send)
     assert msgspec.json.encode(pong.message) == f'{{"type":"pong","timestamp":{number}}}'.encode()
@@ -237,7 +237,7 @@ def test_bad_message_is_an_error_and_the_connection_stays(message: str | bytes) 
 
 
 def test_fifth_bad_message_closes() -> None:
-    """The first four are answered; the fifth is answered and then closes with 4400, however much came between."""
+    """The fifth invalid message closes with 4400 after its answer, however many valid ones come between."""
     opened = signed_in()
     for _ in range(4):
         assert len(say(opened, "x")) == 1
@@ -254,13 +254,13 @@ def test_single_dream_takes_no_subscriptions(kind: str) -> None:
 
 @pytest.mark.parametrize("text", ["x" * 4097, "梦" * 1366, b"x" * 4097])
 def test_message_too_big_closes(text: str | bytes) -> None:
-    """More than `max_message` bytes of UTF-8 is an error and 1009, also before signing in."""
+    """More than `max_message` bytes of UTF-8 get an error and 1009, also before authentication."""
     assert ended(signed_in().received(text, START), "message_too_big", 1009)
     assert ended(new().received(text, START), "message_too_big", 1009)
 
 
 def test_longest_message_is_taken() -> None:
-    """A message of exactly `max_message` bytes is understood."""
+    """The server accepts a message of exactly `max_message` bytes."""
     text = '{"type": "ping", "timestamp": 1, "x": "'
     text += "x" * (SETTINGS.max_message - len(text) - 2) + '"}'
     (pong,) = signed_in().received(text, START)
@@ -272,14 +272,14 @@ def test_longest_message_is_taken() -> None:
 
 
 def test_subscriptions_in_order_and_once() -> None:
-    """`subscribe` asks for each named dream once, in its order; again asks again."""
+    """`subscribe` reads each named dream once, in order; a second `subscribe` reads them again."""
     opened = signed_in(None)
     assert subscribe(opened, "b", "a", "b") == [Subscribe("b"), Subscribe("a")]
     assert subscribe(opened, "a") == [Subscribe("a")]
 
 
 def test_established_comes_once_for_each_dream() -> None:
-    """`connection_established` precedes a dream's first state only; after `unsubscribe` it is a first one again."""
+    """`connection_established` comes before a dream's first state only, and again after `unsubscribe`."""
     opened = signed_in(None)
     subscribe(opened, "a")
     assert opened.found("a", 3) is not None
@@ -291,7 +291,7 @@ def test_established_comes_once_for_each_dream() -> None:
 
 
 def test_established_has_the_texts_of_the_protocol() -> None:
-    """The text is the one that old clients know, or English."""
+    """The text is the Chinese one of the original server, or English."""
     text = "连接已建立，等待图片处理状态更新"
     english = "Connected. Waiting for image updates."
     assert signed_in(lang="zh").found("d1", 1) == ConnectionEstablishedMessage("d1", text)
@@ -299,14 +299,14 @@ def test_established_has_the_texts_of_the_protocol() -> None:
 
 
 def test_missing_dream_closes_a_single_connection() -> None:
-    """Not this user's dream: an error that names it, and 4403."""
+    """A dream that the user does not have gets an error with its id, and 4403."""
     outputs = signed_in().missing("d1")
     assert error(outputs[0]) == {"code": "not_found", "dream_id": "d1"}
     assert outputs[1:] == [Close(4403, "There is no such dream.")]
 
 
 def test_missing_dream_leaves_many_dreams_alone() -> None:
-    """Among many, a missing dream is an error that names it; the others stay subscribed."""
+    """On a connection for many dreams, a missing one gets an error with its id, and the others stay."""
     opened = signed_in(None)
     subscribe(opened, "a", "b")
     opened.found("a", 1)
@@ -317,7 +317,7 @@ def test_missing_dream_leaves_many_dreams_alone() -> None:
 
 
 def test_a_thousand_dreams_and_no_more() -> None:
-    """The thousand-and-first dream is an error; the others stay, and one that leaves makes room."""
+    """The thousand-and-first dream gets an error; the others stay, and `unsubscribe` makes room."""
     opened = signed_in(None, settings=WebSocket(max_message=131_072))
     outputs = subscribe(opened, *map(str, range(1002)))
     assert outputs[:-1] == [Subscribe(str(number)) for number in range(1000)]
@@ -328,14 +328,14 @@ def test_a_thousand_dreams_and_no_more() -> None:
 
 
 def test_deleted_dream_closes_a_single_connection() -> None:
-    """After `dream_deleted` went out, a connection for that dream closes with 1000, without an error."""
+    """After `dream_deleted`, a connection for that dream closes with 1000 and without an error."""
     opened = signed_in()
     opened.found("d1", 1)
     assert opened.sent("d1", 2, last=True) == [Close(1000, "The dream has been deleted.")]
 
 
 def test_deleted_dream_ends_one_of_many_subscriptions() -> None:
-    """Among many, only the deleted dream's subscription ends."""
+    """On a connection for many dreams, only the subscription of the deleted one ends."""
     opened = signed_in(None)
     subscribe(opened, "a", "b")
     opened.found("a", 1)
@@ -353,7 +353,7 @@ def beats(outputs: list[Output]) -> dict[str, int]:
 
 
 def test_a_heartbeat_has_the_newest_revision_sent() -> None:
-    """Every `ping_interval`: a protocol ping, and a heartbeat with what this connection was last sent."""
+    """Each `ping_interval` has a protocol ping, and a heartbeat with the newest revision sent to this client."""
     opened = signed_in()
     opened.found("d1", 3)
     assert opened.tick(later(24.9)) == []
@@ -367,19 +367,19 @@ def test_a_heartbeat_has_the_newest_revision_sent() -> None:
 
 
 def test_no_heartbeat_before_the_state() -> None:
-    """A dream whose state was not sent yet has no heartbeat: the first message is always the state."""
+    """Before its state, a dream has no heartbeat, because the state is always the first message."""
     assert signed_in().tick(later(25)) == [Ping()]
 
 
 def test_an_update_after_unsubscribing_is_no_subscription() -> None:
-    """What still goes out after `unsubscribe` does not bring the heartbeat back."""
+    """An update in transit during `unsubscribe` does not bring the heartbeat back."""
     opened = signed_in(None)
     assert opened.sent("a", 4, last=False) == []
     assert opened.tick(later(25)) == [Ping()]
 
 
 def test_unanswered_ping_closes() -> None:
-    """No pong within `ping_timeout`: 4103, without an error that nobody would read."""
+    """Without a pong within `ping_timeout`, the connection closes with 4103 and no error, which nobody would read."""
     opened = signed_in()
     opened.tick(later(25))
     assert opened.deadline() == START.steady + 45
@@ -388,7 +388,7 @@ def test_unanswered_ping_closes() -> None:
 
 
 def test_answered_ping_keeps_the_connection() -> None:
-    """A pong in time, and the next deadline is the next ping."""
+    """After a pong in time, the next deadline is that of the next ping."""
     opened = signed_in()
     opened.tick(later(25))
     opened.pong()
@@ -397,7 +397,7 @@ def test_answered_ping_keeps_the_connection() -> None:
 
 
 def test_ping_timeout_counts_from_the_first_unanswered_ping() -> None:
-    """With a timeout longer than the interval, later pings do not put the end off."""
+    """If the timeout is longer than the interval, later pings do not extend it."""
     opened = signed_in(settings=WebSocket(ping_interval=10, ping_timeout=15))
     assert opened.tick(later(10)) == [Ping()]
     assert opened.tick(later(20)) == [Ping()]
@@ -405,7 +405,7 @@ def test_ping_timeout_counts_from_the_first_unanswered_ping() -> None:
 
 
 def test_deadline_is_the_nearest() -> None:
-    """Whatever comes first: signing in, ping, pong, warning, end."""
+    """The next deadline is the earliest of authentication, ping, pong, warning and expiry."""
     opened = new(settings=WebSocket(auth_timeout=5, ping_interval=700, ping_timeout=1000))
     assert opened.deadline() == START.steady + 5
     opened.opened("ann", START)
@@ -416,7 +416,7 @@ def test_deadline_is_the_nearest() -> None:
     assert opened.deadline() == START.steady + 900
 
 
-# ---- the ends
+# ---- close codes
 
 
 @pytest.mark.parametrize(
@@ -442,7 +442,7 @@ def test_deadline_is_the_nearest() -> None:
     ],
 )
 def test_every_end_has_its_code(name: str, code: int, has_error: bool) -> None:
-    """The close codes of the protocol; an error first wherever the client was the cause."""
+    """Each reason has its close code, after an error if the client is the cause."""
     outputs = signed_in().end(name)
     assert isinstance(outputs[-1], Close)
     assert outputs[-1].code == code
@@ -450,20 +450,20 @@ def test_every_end_has_its_code(name: str, code: int, has_error: bool) -> None:
 
 
 def test_the_list_of_ends_is_complete() -> None:
-    """The test above names every end there is."""
+    """The test above covers every name in `ENDINGS`."""
     marks = test_every_end_has_its_code.pytestmark  # type: ignore[attr-defined]
     assert {row[0] for row in marks[0].args[1]} == set(conversation.ENDINGS)
 
 
 @pytest.mark.parametrize("name", ["rate_limited", "too_many_connections"])
 def test_a_refusal_has_the_time_to_reconnect(name: str) -> None:
-    """Over a limit, the error carries `retry_after`."""
+    """The error for an exceeded limit has `retry_after`."""
     outputs = signed_in().end(name, retry_after=7)
     assert error(outputs[0]) == {"code": name, "retry_after": 7}
 
 
 def test_nothing_follows_the_close() -> None:
-    """A closed conversation has no more outputs, whatever happens."""
+    """A closed conversation has no outputs for any input."""
     silent: list[Callable[[Conversation], list[Output]]] = [
         lambda it: say(it, {"type": "ping", "timestamp": 1}),
         lambda it: say(it, "x"),
@@ -488,7 +488,7 @@ def test_sentences_are_complete_and_fit(lang: str) -> None:
 
 
 def test_errors_speak_the_connections_language() -> None:
-    """Error and reason are Chinese on a Chinese connection."""
+    """On a Chinese connection, the error and the reason are in Chinese."""
     text = "令牌无效、已过期或已被撤销。"
     outputs = new(lang="zh").opened("Bearer eve", START)
     assert outputs == [Send(ErrorMessage("invalid_token", text)), Close(4401, text)]

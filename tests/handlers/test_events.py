@@ -29,7 +29,7 @@ from tests.handlers.test_subscribers import dream, image
 from tests.pace import seconds
 
 BUSY = image(1, State.RENDERING)
-FAILED = tuple(image(number, State.FAILED) for number in range(1, 501))  # a state of 60 kB
+FAILED = tuple(image(number, State.FAILED) for number in range(1, 501))  # their state is 60 kB long
 
 
 class Dreams:
@@ -96,7 +96,7 @@ class World:
 
     async def __aexit__(self, *_: object) -> None:
         await until(lambda: len(self.subscribers) == 0, "the registry is empty")
-        await until(lambda: not requests_under_way(), "every request has come to its end")
+        await until(lambda: not requests_under_way(), "every request has ended")
         assert not self.subscribers._dreams
         for api in self._apis:
             api.http.close()
@@ -118,7 +118,10 @@ class World:
         """A long poll, once it is in the registry and has read its dream."""
         before = len(self.subscribers), self.dreams.reading
         task = asyncio.create_task((api or self.api()).call("GET", f"/api/dreams/d1?{query}"))
-        await until(lambda: (len(self.subscribers), self.dreams.reading) == (before[0] + 1, before[1] + 1), "it waits")
+        await until(
+            lambda: (len(self.subscribers), self.dreams.reading) == (before[0] + 1, before[1] + 1),
+            "the long poll is waiting",
+        )
         return task
 
     def change(self, to: Dream, progress: int = 0) -> None:
@@ -202,7 +205,7 @@ async def test_head_and_state_come_in_one_piece() -> None:
 
 @pytest.mark.gen_test
 async def test_packets_are_not_delayed_and_not_sent_for_ever() -> None:
-    """The system sends each event at once, and gives a client up that does not confirm; as usual after the stream."""
+    """A stream has TCP_NODELAY and a timeout for unacknowledged data; after it, the connection has no timeout."""
     async with World(slow_timeout=7) as world, world.events() as events:
         await events.message("image_update")
         connection: Any = world.streams[0].request.connection
@@ -236,7 +239,7 @@ async def test_an_update_during_the_read_follows_the_state() -> None:
 
 @pytest.mark.gen_test
 async def test_last_event_id_changes_nothing() -> None:
-    """A client that reconnects gets the state first, whatever it had."""
+    """A client that reconnects gets the state first, with any `Last-Event-ID`."""
     async with World(dream(5, BUSY)) as world, world.events(Last_Event_ID="5") as events:
         await events.message("image_update", revision=5)
 
@@ -320,7 +323,7 @@ async def test_foreign_and_missing_dreams_look_alike(user: str, dream_id: str, q
 @pytest.mark.gen_test
 @pytest.mark.parametrize("query", ["/events", "?since=1&wait=60"])
 async def test_database_down_means_come_back(query: str) -> None:
-    """503 instead of a stream without a state."""
+    """If the database fails, the server answers 503 and opens no stream."""
     async with World() as world:
         world.dreams.error = Unavailable("The database does not answer.")
         answer = await world.api().call("GET", f"/api/dreams/d1{query}")
@@ -359,7 +362,7 @@ async def test_slow_reader_costs_others_nothing() -> None:
         Silent(world) as slow,
     ):
         await quick.message("image_update")
-        await until(lambda: len(world.subscribers) == 2, "both listen")
+        await until(lambda: len(world.subscribers) == 2, "both clients are subscribed")
         revision, most = 1, 0
         while len(world.subscribers) == 2:
             revision += 1
@@ -367,7 +370,7 @@ async def test_slow_reader_costs_others_nothing() -> None:
             world.change(dream(revision, *FAILED), progress=1)
             await quick.message("image_update", revision=revision)
             most = max(most, len(world.streams[1].mailbox))
-        assert most == 2, "the image's and the dream's"
+        assert most == 2, "one update of an image and one of the dream"
         assert await slow.is_cut_off()
         world.change(dream(revision + 1, BUSY))
         await quick.message("image_update", revision=revision + 1)
@@ -381,7 +384,7 @@ async def test_slow_reader_holds_nothing_up(why: str) -> None:
         await slow.read()
         world.change(dream(2, *FAILED))
         connection: Any = world.streams[0].request.connection
-        await until(connection.stream.writing, "there is more than its client takes")
+        await until(connection.stream.writing, "the buffer of the connection is full")
         world.subscribers.close_all() if why == "restart" else world.sign_out("s1")
         await until(lambda: len(world.subscribers) == 0, "the stream has ended")
         assert await slow.is_cut_off()
@@ -390,16 +393,16 @@ async def test_slow_reader_holds_nothing_up(why: str) -> None:
 @pytest.mark.gen_test
 @pytest.mark.parametrize("path", ["/api/dreams/d1/events", "/api/dreams/d1?since=1&wait=60"])
 async def test_client_that_goes_leaves_the_registry(path: str, caplog: pytest.LogCaptureFixture) -> None:
-    """At once, whether its dream is being read or it listens; later changes go nowhere, and nothing is logged."""
+    """A client that disconnects leaves the registry at once, in any phase, and nothing is logged."""
     async with World(ping_interval=600) as world:
         world.dreams.gate.clear()
         async with Silent(world, path):
             await until(lambda: world.dreams.reading == 1, "the dream is being read")
-        await until(lambda: len(world.subscribers) == 0, "it has left before its dream was read")
+        await until(lambda: len(world.subscribers) == 0, "the client has left during the read")
         world.dreams.gate.set()
         async with Silent(world, path):
-            await until(lambda: len(world.subscribers) == 1 and world.dreams.reading == 2, "it listens")
-        await until(lambda: len(world.subscribers) == 0, "it has left")
+            await until(lambda: len(world.subscribers) == 1 and world.dreams.reading == 2, "the client is subscribed")
+        await until(lambda: len(world.subscribers) == 0, "the client has left the registry")
         world.change(dream(2, BUSY))
     assert world.dreams.reading == 2
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]

@@ -94,7 +94,7 @@ class World:
     def __init__(
         self, *dreams: Dream, connections: int = 0, messages: int = 0, send_buffer: int = 0, **settings: Any
     ) -> None:
-        """`send_buffer` makes what the system takes off our hands for each client small, so that one is slow sooner."""
+        """`send_buffer` is the size of each connection's buffer in the system: a small one makes a client slow."""
         self.dreams = Dreams(*(dreams or (dream(1, BUSY),)))
         self.tokens = Tokens(b"x" * 32, access_lifetime=900, refresh_lifetime=900)
         self.access = Access(public_url="", trusted_proxies=())
@@ -153,7 +153,7 @@ class World:
         return self.tokens.access(user, session, time.time() if now is None else now)
 
     async def connect(self, dream_id: str = "d1/", *, token: str | None = "", **headers: str) -> Client:
-        """As Ann; with another `token`, or None for no Authorization header."""
+        """Connect as Ann, with another `token`, or without an Authorization header if it is None."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         if token is not None:
             named["Authorization"] = f"Bearer {token or self.token()}"
@@ -192,7 +192,7 @@ class RawClient:
         self.socket.close()
 
     async def send(self, opcode: int, data: bytes) -> None:
-        """One frame, masked with zeros."""
+        """Send one frame, masked with zeros."""
         length = bytes([0x80 | len(data)]) if len(data) < 126 else struct.pack("!BH", 0x80 | 126, len(data))
         frame = bytes([0x80 | opcode]) + length + bytes(4) + data
         await asyncio.wait_for(asyncio.get_running_loop().sock_sendall(self.socket, frame), WITHIN)
@@ -207,7 +207,7 @@ class RawClient:
 
 
 def closing_code(data: bytes | bytearray) -> int | None:
-    """The code of the close frame in what a raw client read."""
+    """The code of the close frame in the bytes that a raw client has read."""
     rest = data.partition(b"\r\n\r\n")[2]
     while len(rest) >= 4:
         length, start = rest[1], 2
@@ -221,12 +221,12 @@ def closing_code(data: bytes | bytearray) -> int | None:
     return None
 
 
-# ---- arrival
+# ---- authentication and the first state
 
 
 @pytest.mark.gen_test
 async def test_header_signs_in() -> None:
-    """With a good Authorization header the established message and the state come by themselves."""
+    """With a valid Authorization header, `connection_established` and the state come without a request."""
     async with World() as world:
         client = await world.connect()
         established = await client.read()
@@ -249,7 +249,7 @@ async def test_header_signs_in() -> None:
 @pytest.mark.gen_test
 @pytest.mark.parametrize("prefix", ["", "Bearer "])
 async def test_first_message_signs_in(prefix: str) -> None:
-    """Without a header, and without the last slash, `authenticate` does the same; in English for whom prefers it."""
+    """`authenticate` works instead of a header, also without the last slash; the text follows Accept-Language."""
     async with World() as world:
         client = await world.connect("d1", token=None, Accept_Language="en-GB,zh;q=0.3")
         await client.say({"type": "authenticate", "token": prefix + world.token()})
@@ -269,7 +269,7 @@ async def test_urls_begin_with_the_host_that_the_client_used() -> None:
 
 @pytest.mark.gen_test
 async def test_an_update_during_the_read_follows_the_state() -> None:
-    """The connection is registered before the dream is read: what is published meanwhile comes after the state."""
+    """The handler subscribes before it reads the dream: a change in the meantime comes after the state."""
     async with World() as world:
         world.dreams.gate.clear()
         client = await world.connect()
@@ -300,7 +300,7 @@ async def test_pings_are_all_answered_in_order() -> None:
 
 @pytest.mark.gen_test
 async def test_a_thousand_pings_at_once_are_a_thousand_pongs() -> None:
-    """A burst beyond what may wait is answered whole: reading pauses, nothing is lost."""
+    """When the mailbox is full, the server pauses reading, and answers the whole burst later."""
     async with World() as world:
         client = await world.connect()
         await client.read_state()
@@ -310,7 +310,7 @@ async def test_a_thousand_pings_at_once_are_a_thousand_pongs() -> None:
         assert world.most_waiting <= MAX_QUEUED
 
 
-# ---- refusals
+# ---- errors and limits
 
 
 @pytest.mark.gen_test
@@ -324,7 +324,7 @@ async def test_a_wrong_token_is_an_error_after_the_handshake() -> None:
 
 @pytest.mark.gen_test
 async def test_nobody_waits_for_ever_for_a_token() -> None:
-    """No authentication in time: an error and 4401, and a message other than `authenticate` the same."""
+    """Without `authenticate` in time, or with another first message, the client gets an error and 4401."""
     async with World(auth_timeout=0.05) as world:
         code, (error,) = await (await world.connect(token=None)).closed()
         assert (code, error["code"]) == (4401, "authentication_timeout")
@@ -348,7 +348,7 @@ async def test_foreign_and_missing_dreams_look_alike(user: str, dream_id: str) -
 
 @pytest.mark.gen_test
 async def test_database_down_means_come_back() -> None:
-    """When the state cannot be read, the client is sent away with 1012."""
+    """If the database fails during the read of the state, the connection closes with 1012."""
     async with World() as world:
         world.dreams.error = Unavailable("The database does not answer.")
         assert await (await world.connect()).closed() == (1012, [])
@@ -357,7 +357,7 @@ async def test_database_down_means_come_back() -> None:
 
 @pytest.mark.gen_test
 async def test_unforeseen_error_leaves_nothing_behind(caplog: pytest.LogCaptureFixture) -> None:
-    """A defect while the state is read cuts the connection, is logged without the address, and unregisters."""
+    """After an unexpected error during the read, the connection ends, the log has no URL, and no entry remains."""
     async with World() as world:
         world.dreams.error = ZeroDivisionError()
         with caplog.at_level(logging.ERROR):
@@ -373,7 +373,7 @@ async def test_unforeseen_error_leaves_nothing_behind(caplog: pytest.LogCaptureF
 
 @pytest.mark.gen_test
 async def test_the_error_for_a_long_message_arrives() -> None:
-    """The error and 1009 arrive, although the client was still sending a lot; up to Tornado's own limit."""
+    """The error and 1009 reach a client that is still sending, up to Tornado's own limit."""
     async with World() as world:
         client = await world.connect()
         await client.read_state()
@@ -385,7 +385,7 @@ async def test_the_error_for_a_long_message_arrives() -> None:
 
 @pytest.mark.gen_test
 async def test_fifth_bad_message_closes() -> None:
-    """Five invalid messages: five errors and 4400."""
+    """Five invalid messages get five errors, and then 4400."""
     async with World() as world:
         client = await world.connect()
         await client.read_state()
@@ -398,7 +398,7 @@ async def test_fifth_bad_message_closes() -> None:
 
 @pytest.mark.gen_test
 async def test_too_many_connections() -> None:
-    """One more than the account may have: an error with `retry_after` and 4129; when one leaves, there is room."""
+    """Above the account's limit, a connection gets an error with `retry_after` and 4129, until another one ends."""
     async with World(connections=2) as world:
         clients = [await world.connect() for _ in range(2)]
         for each in clients:
@@ -406,13 +406,13 @@ async def test_too_many_connections() -> None:
         code, (error,) = await (await world.connect()).closed()
         assert (code, error["code"], error["retry_after"]) == (4129, "too_many_connections", 30)
         clients[0].socket.close()
-        await until(lambda: len(world.subscribers) == 1, "one has left")
+        await until(lambda: len(world.subscribers) == 1, "one connection has ended")
         await (await world.connect()).read_state()
 
 
 @pytest.mark.gen_test
 async def test_too_many_messages() -> None:
-    """All connections of an account share its messages; the one that is over gets `retry_after` and 4129."""
+    """The connections of an account share a message rate; the one that exceeds it gets `retry_after` and 4129."""
     async with World(messages=3) as world:
         first, second = await world.connect(), await world.connect()
         for client in (first, second):
@@ -429,7 +429,7 @@ async def test_too_many_messages() -> None:
 @pytest.mark.gen_test
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://[", "", "http://127.0.0.1:1", "::"])
 async def test_foreign_origin_is_refused(origin: str) -> None:
-    """A page from elsewhere, or an Origin that is none, gets 403."""
+    """A page of another origin, or an invalid Origin, gets 403."""
     async with World() as world:
         with pytest.raises(HTTPClientError) as refused:
             await world.connect(Origin=origin)
@@ -440,14 +440,14 @@ async def test_foreign_origin_is_refused(origin: str) -> None:
 @pytest.mark.gen_test
 @pytest.mark.parametrize("origin", ["https://other.example", "https://other.example:443", "http://127.0.0.1:{port}"])
 async def test_own_and_allowed_origins_are_let_in(origin: str) -> None:
-    """A page of the host that the client used, or of one that the settings name, is let in."""
+    """A page of the server's own host, or of an origin in the settings, can connect."""
     async with World() as world:
         await (await world.connect(Origin=origin.format(port=world.port))).read_state()
 
 
 @pytest.mark.gen_test
 async def test_plain_request_is_answered() -> None:
-    """A request that is no WebSocket gets 400, and leaves nothing behind."""
+    """A request without a WebSocket upgrade gets 400, and leaves no entry in the registry."""
     async with World() as world:
         address = f"http://127.0.0.1:{world.port}/ws/dream-images/d1/"
         answer = await AsyncHTTPClient().fetch(address, raise_error=False)
@@ -475,7 +475,7 @@ async def test_two_hundred_listeners_get_the_same_bytes() -> None:
 
 @pytest.mark.gen_test
 async def test_a_deletion_is_sent_and_closes() -> None:
-    """`dream_deleted`, and then 1000."""
+    """The client gets `dream_deleted`, and then 1000."""
     async with World() as world:
         client = await world.connect()
         await client.read_state()
@@ -501,7 +501,7 @@ async def test_many_dreams_on_one_connection() -> None:
         world.subscribers.publish(dream(6, BUSY, id="d2"), None)
         assert [(await client.read())["type"] for _ in range(2)] == ["dream_deleted", "image_update"]
         await client.say({"type": "unsubscribe", "dream_ids": ["d2"]})
-        await until(lambda: not world.subscribers._dreams, "nothing is subscribed")
+        await until(lambda: not world.subscribers._dreams, "the client has no subscription")
         world.subscribers.publish(dream(7, BUSY, id="d2"), None)
         await client.say({"type": "ping", "timestamp": 1})
         assert (await client.read())["type"] == "pong"
@@ -526,7 +526,7 @@ async def test_heartbeats_and_pings_keep_a_quiet_connection() -> None:
 
 @pytest.mark.gen_test
 async def test_unanswered_ping_closes() -> None:
-    """A client whose end does not answer protocol pings is closed with 4103."""
+    """A connection closes with 4103 if the client does not answer protocol pings."""
     async with World(ping_interval=0.05, ping_timeout=0.2) as world, RawClient(world) as client:
         received = await client.read_all()
         assert b"\x89\x00" in received  # the ping
@@ -536,7 +536,7 @@ async def test_unanswered_ping_closes() -> None:
 
 @pytest.mark.gen_test
 async def test_token_end_closes_and_a_new_token_extends() -> None:
-    """Warned at once because less than a minute is left; extended in time it stays, else 4101."""
+    """With less than a minute left, the warning comes at once; without a fresh token, 4101 follows."""
     async with World() as world:
         lasts = seconds(1)
         ending = [world.token(now=time.time() - 900 + lasts) for _ in range(2)]
@@ -552,7 +552,7 @@ async def test_token_end_closes_and_a_new_token_extends() -> None:
         assert (await stays.closed())[0] == 4401
 
 
-# ---- the end
+# ---- close
 
 
 @pytest.mark.gen_test
@@ -595,7 +595,7 @@ async def test_slow_consumer_costs_others_nothing() -> None:
     async with World(slow_timeout=seconds(0.5), send_buffer=4096) as world, RawClient(world) as slow:
         quick = await world.connect()
         await quick.read_state()
-        await until(lambda: len(world.subscribers) == 2, "both listen")
+        await until(lambda: len(world.subscribers) == 2, "both clients are subscribed")
         revision = 1
         while len(world.subscribers) == 2:
             revision += 1
@@ -610,9 +610,9 @@ async def test_slow_consumer_costs_others_nothing() -> None:
 @pytest.mark.gen_test
 @pytest.mark.parametrize(("slow_timeout", "lasts"), [(0.2, 900.0), (seconds(2), seconds(1))])
 async def test_client_that_never_reads_is_cut_off(slow_timeout: float, lasts: float) -> None:
-    """The close frame is not waited for, nor one for another reason that waits behind what is not read."""
+    """The server waits for no close handshake, also when its close frame is queued behind unread data."""
     async with World(slow_timeout=slow_timeout, send_buffer=4096) as world, RawClient(world, lasts) as client:
-        await until(lambda: len(world.subscribers) == 1, "it has signed in")
+        await until(lambda: len(world.subscribers) == 1, "the client is signed in")
         ping = b'{"type": "ping", "timestamp": ' + b"1" * 4000 + b"}"
         with contextlib.suppress(OSError):  # reset, or a broken pipe: the only way out of the loop
             while True:
@@ -624,7 +624,7 @@ async def test_client_that_never_reads_is_cut_off(slow_timeout: float, lasts: fl
 
 @pytest.mark.gen_test
 async def test_a_client_that_reads_late_gets_every_answer() -> None:
-    """In order, as long as it goes on reading within `slow_timeout`."""
+    """A client that keeps reading within `slow_timeout` gets all answers in order."""
     expected = [b"%04d" % number for number in range(40)]
     async with World(slow_timeout=seconds(30), send_buffer=4096) as world, RawClient(world) as client:
 
@@ -645,29 +645,29 @@ async def test_a_client_that_reads_late_gets_every_answer() -> None:
 
 @pytest.mark.gen_test
 async def test_abrupt_ends_leave_nothing_behind() -> None:
-    """Whatever a client is at when its connection breaks, it leaves the registry."""
+    """When a connection breaks, the client leaves the registry, whatever it was doing."""
     async with World() as world:
         world.dreams.gate.clear()
         loop = asyncio.get_running_loop()
-        async with RawClient(world) as reading:  # while its dream is being read
+        async with RawClient(world) as reading:  # during the read of its dream
             await until(lambda: world.dreams.reading == 1, "the dream is being read")
             reading.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         world.dreams.gate.set()
         await until(world.nobody_is_left, "the registry is empty")
-        async with RawClient(world) as idle:  # with nothing to say
+        async with RawClient(world) as idle:  # while idle
             await loop.sock_recv(idle.socket, 4096)
-            await until(lambda: len(world.subscribers) == 1, "it listens")
+            await until(lambda: len(world.subscribers) == 1, "the client is subscribed")
         await until(world.nobody_is_left, "the registry is empty")
-        async with RawClient(world) as garbled:  # in the middle of nonsense
+        async with RawClient(world) as garbled:  # after an invalid frame
             await garbled.send(0x3, b"reserved")
-            await until(lambda: len(world.ended) == 3, "it is cut off")
-        async with RawClient(world) as halfway:  # within a frame
+            await until(lambda: len(world.ended) == 3, "the server has cut the connection")
+        async with RawClient(world) as halfway:  # in the middle of a frame
             await loop.sock_sendall(halfway.socket, b"\x81\xff\x00")
-            await until(lambda: len(world.subscribers) == 1, "it listens")
+            await until(lambda: len(world.subscribers) == 1, "the client is subscribed")
         await until(world.nobody_is_left, "the registry is empty")
         client = await world.connect()
         await client.read_state()
-        client.socket.close(1000, "goodbye")  # politely
+        client.socket.close(1000, "goodbye")  # with a close handshake
         await until(world.nobody_is_left, "the registry is empty")
-        await until(lambda: len(world.ended) == 5, "all have ended")
+        await until(lambda: len(world.ended) == 5, "all connections have ended")
         assert all(handler._timer is None and handler._writer is None for handler in world.ended)

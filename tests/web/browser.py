@@ -1,6 +1,6 @@
 """A real browser for the page: Debian's Chromium, driven by Playwright.
 
-What it logs as an error, and what it refuses for the page's own policy, fails the test that looked away.
+A test fails if the browser logs an unexpected error, or blocks something because of the page's own policy.
 """
 
 import os
@@ -166,7 +166,7 @@ async def loaded(page: Page, count: int) -> None:
 @asynccontextmanager
 async def held(server: Server) -> AsyncIterator[None]:
     """Pause the render processes, so that no picture becomes ready."""
-    workers = await until(lambda: server.descendants("multiprocessing.forkserver")[1:], "there are workers")
+    workers = await until(lambda: server.descendants("multiprocessing.forkserver")[1:], "the workers have started")
     for pid in workers:
         os.kill(pid, signal.SIGSTOP)
     try:

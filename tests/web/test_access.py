@@ -109,7 +109,7 @@ async def test_axe_has_no_objection_to_any_view(screen: str, data: Path, mongodb
             await page.get_by_role("button", name="Save").click()
             await expect(page.get_by_text("Processing pictures: 0 of 2 ready")).to_be_visible()
             await judge.ask("processing")
-            assert await page.evaluate("document.getAnimations().length") == 0, "this reader wants nothing to move"
+            assert await page.evaluate("document.getAnimations().length") == 0, "the reader prefers reduced motion"
         await expect(page.locator("#content").get_by_text("Picture 2 failed")).to_be_visible()
         await expect(page.locator(".picture[data-loaded]")).to_be_visible()
         announced = " ".join(await page.evaluate("window.announced"))
@@ -164,8 +164,8 @@ async def focused(page: Page) -> str:
       return [element.tagName, name, outlined || element.matches(else_seen)]
     }""")
     tag, name, visible = found
-    assert tag != "BODY", "nothing has the focus"
-    assert visible, f"the focus on {tag} {name!r} is not seen"
+    assert tag != "BODY", "no element has the focus"
+    assert visible, f"the focus on {tag} {name!r} is invisible"
     return str(name or tag).strip()
 
 
@@ -360,11 +360,11 @@ async def test_the_keyboard_stays_where_it_is_when_something_changes(data: Path,
         await expect(page.get_by_role("button", name="Show more")).to_be_visible()
         more = page.get_by_role("button", name="Show more")
         await more.focus()
-        await until(lambda: len(asked) > 0, "its end is in sight, and the list asks by itself, once")
+        await until(lambda: len(asked) > 0, "the list has requested the next page by itself")
         await expect(more).to_have_text("Show more")
         assert len(asked) == 1
         await page.keyboard.press("Enter")
-        await until(lambda: len(asked) == 2, "it has asked again")
+        await until(lambda: len(asked) == 2, "the list has sent a second request")
         await expect(more).to_have_text("Show more")
         assert await focused(page) == "Show more"
         assert len(asked) == 2
@@ -388,6 +388,6 @@ async def test_a_narrow_screen_shows_everything_without_scrolling_sideways(data:
         wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         for address in ("", f"#/dream/{dream['id']}", f"#/edit/{dream['id']}", "#/write"):
             await page.evaluate(f"location.hash = {json.dumps(address)}")
-            await until(lambda: page.locator("main:not([aria-busy])").count(), "the view is there")
+            await until(lambda: page.locator("main:not([aria-busy])").count(), "the view is loaded")
             await page.get_by_role("button", name="Settings").wait_for()
             assert await page.evaluate(wide) == 0, address

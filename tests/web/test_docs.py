@@ -1,4 +1,4 @@
-"""The documentation: complete, searchable, in both languages, and usable by everybody."""
+"""The documentation page: complete, searchable, in both languages, and accessible."""
 
 import re
 from pathlib import Path
@@ -37,7 +37,7 @@ async def test_everything_of_the_contracts_has_its_section(data: Path, mongodb_u
 
 @pytest.mark.gen_test
 async def test_search_leaves_what_has_all_words(data: Path, mongodb_uri: str) -> None:
-    """By keyboard: `/` goes to the field, and the list follows each letter."""
+    """The key `/` focuses the search field, and the list follows each letter."""
     async with Server(data, **settings(data, mongodb_uri)) as server, browsing(server.url) as chromium:
         ada = await chromium.person()
         page = await ada.tab("docs")
@@ -56,7 +56,7 @@ async def test_search_leaves_what_has_all_words(data: Path, mongodb_uri: str) ->
 
 @pytest.mark.gen_test
 async def test_the_documentation_has_both_languages(data: Path, mongodb_uri: str) -> None:
-    """As the browser does, as the reader chooses, and as the journal on this device is set."""
+    """The language is that of the browser, until the reader chooses one, here or in the journal."""
     async with Server(data, **settings(data, mongodb_uri)) as server, browsing(server.url) as chromium:
         ada = await chromium.person(locale="zh-CN")
         page = await ada.tab("docs")
@@ -72,7 +72,7 @@ async def test_the_documentation_has_both_languages(data: Path, mongodb_uri: str
 @pytest.mark.gen_test
 @pytest.mark.parametrize("screen", SCREENS)
 async def test_axe_has_no_objection_to_the_documentation(screen: str, data: Path, mongodb_uri: str) -> None:
-    """The parts that deal with images, which have everything in them, in both languages and themes."""
+    """The sections on images, which contain every kind of element, pass in both languages and themes."""
     async with Server(data, **settings(data, mongodb_uri)) as server, browsing(server.url) as chromium:
         ada = await chromium.person(screen, bypass_csp=True, reduced_motion="reduce")
         page = await ada.tab("docs")
@@ -88,7 +88,7 @@ async def test_axe_has_no_objection_to_the_documentation(screen: str, data: Path
 
 
 def test_both_languages_have_the_same_words() -> None:
-    """With the same places to fill in."""
+    """Each text has the same placeholders in both languages."""
     english, chinese = WORDS.split("const CHINESE")
     pairs = [
         dict(re.findall(r"^  (\w+):\s+('.*'|\".*\"),$", block.partition("\n}")[0], re.MULTILINE))

@@ -31,7 +31,7 @@ async def is_there(page: Page, title: str) -> None:
     await expect(page.get_by_label("Text after the picture")).to_have_value("after")
     picture = page.get_by_role("group", name="Picture 1").locator("img")
     await expect(picture).to_be_visible()
-    await until(lambda: picture.evaluate("(image) => image.naturalWidth"), "the picture is seen")
+    await until(lambda: picture.evaluate("(image) => image.naturalWidth"), "the picture is shown")
 
 
 async def sign_out(page: Page) -> None:
@@ -110,7 +110,7 @@ async def test_a_draft_survives_a_dead_battery(data: Path, mongodb_uri: str, tmp
         await begin(page, "Half a dream", photo)
         for pid in processes_of(tmp_path / "profile"):
             os.kill(pid, signal.SIGKILL)
-        await until(lambda: not processes_of(tmp_path / "profile"), "the browser is dead")
+        await until(lambda: not processes_of(tmp_path / "profile"), "the browser has ended")
         context = await profile(tmp_path / "profile", playwright)
         page = await context.new_page()
         await page.goto(server.url)
@@ -160,7 +160,7 @@ async def test_a_change_and_a_deletion_can_be_taken_back(data: Path, mongodb_uri
         async def changed() -> bool:
             return {image["id"] for image in (await api.get(before["id"]))["images"]} == {1, 2, 3}
 
-        await until(changed, "the new picture is there, and the removed one can still be taken back")
+        await until(changed, "the server has the new picture, and still the removed one")
         await page.locator(".toast").filter(has_text="Changes saved.").get_by_role("button", name="Undo").click()
         await expect(page.get_by_role("heading", name="As it was")).to_be_visible()
         await loaded(page, 2)
@@ -171,7 +171,7 @@ async def test_a_change_and_a_deletion_can_be_taken_back(data: Path, mongodb_uri
             places = [(image["id"], image["position"]) for image in now["images"]]
             return places == [(1, 2), (2, 6)] and all(now[name] == before[name] for name in names)
 
-        await until(as_before, "the server has it as it was")
+        await until(as_before, "the server has the old text and pictures")
 
         await page.get_by_role("button", name="Delete").click()
         await expect(page.get_by_text("No dreams yet.")).to_be_visible()
@@ -195,7 +195,7 @@ async def test_a_change_and_a_deletion_can_be_taken_back(data: Path, mongodb_uri
         async def gone() -> bool:
             return (await api.call("GET", f"/api/dreams/{before['id']}")).code == 404
 
-        await until(gone, "nobody can undo it any more", within=WITHIN)
+        await until(gone, "the server has deleted the dream", within=WITHIN)
 
 
 @pytest.mark.gen_test

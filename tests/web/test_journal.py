@@ -164,7 +164,7 @@ async def test_many_nights(screen: str, data: Path, mongodb_uri: str) -> None:
             await page.mouse.wheel(0, 2000)
             return bool(await titles.last.is_visible() and await titles.last.inner_text() == "Night 49")
 
-        await until(at_the_end, "all nights have come")
+        await until(at_the_end, "all nights are listed")
         assert await titles.all_inner_texts() == every
 
         # After a look at a dream, the list is at the same scroll position.

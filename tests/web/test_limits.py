@@ -23,7 +23,7 @@ async def with_short_limits(route: Route) -> None:
 
 @pytest.mark.gen_test
 async def test_the_limits_are_those_of_the_server(data: Path, mongodb_uri: str) -> None:
-    """Fields stop at them, and what is longer is not sent; without a network the last ones hold."""
+    """Fields stop at the limits, and the page sends no longer text; offline, the last known limits apply."""
     async with Server(data, **settings(data, mongodb_uri)) as server, browsing(server.url) as chromium:
         ada = await chromium.person()
         ada.expected = ("net::ERR_", "401")
@@ -51,7 +51,7 @@ async def test_the_limits_are_those_of_the_server(data: Path, mongodb_uri: str) 
 
 @pytest.mark.gen_test
 async def test_a_closed_server_offers_no_accounts(data: Path, mongodb_uri: str) -> None:
-    """The form for a new one would only be refused."""
+    """When registration is closed, the page shows no form for a new account."""
     closed = settings(data, mongodb_uri, auth__registration="closed")
     async with Server(data, **closed) as server, browsing(server.url) as chromium:
         ada = await chromium.person()

@@ -202,10 +202,10 @@ async def test_a_list_that_is_left_while_it_loads_gets_no_update(data: Path, mon
         sockets: list[WebSocket] = []
         page.on("websocket", lambda socket: sockets.append(socket))
         await page.goto(f"{server.url}/#/?tag=sea")
-        await until(lambda: held, "the list is on its way")
+        await until(lambda: held, "the page has requested the first list")
         await page.goto(f"{server.url}/#/?tag=lake")
         await expect(page.get_by_text("#lake")).to_be_visible()
-        await until(lambda: sockets, "the second list is told of its dreams")
+        await until(lambda: sockets, "the second list has a WebSocket")
         await page.goto(f"{server.url}/#/write")
-        await until(lambda: all(socket.is_closed() for socket in sockets), "no list is told any more")
+        await until(lambda: all(socket.is_closed() for socket in sockets), "all WebSockets are closed")
         await held[0].abort()

@@ -95,7 +95,7 @@ async def test_a_night_without_a_network(data: Path, mongodb_uri: str, tmp_path:
         async def arrived() -> bool:
             return await titles(api) == ["Now with another title", "Read before", "Written offline"]
 
-        await until(arrived, "everything has been sent")
+        await until(arrived, "the page has sent every entry")
         await page.get_by_role("link", name="Written offline").click()
         await loaded(page, 1)
         await expect(page.locator(".banner")).to_be_hidden()
@@ -152,7 +152,7 @@ async def test_two_tabs_send_everything_once(data: Path, mongodb_uri: str, tmp_p
             await expect(two.get_by_role("heading", name=title)).to_have_count(1)
         refuse = False
         await ada.context.set_offline(False)
-        await until(lambda: len(sent) == 3, "the second dream, and the first one again")
+        await until(lambda: len(sent) == 3, "the tab has sent the second dream, and the first one again")
         assert lost == [201]
         assert len(set(sent)) == 2
         await expect(one.get_by_role("link", name="Edit")).to_be_visible()
@@ -174,7 +174,7 @@ async def test_two_tabs_send_everything_once(data: Path, mongodb_uri: str, tmp_p
         async def sent_by_the_other() -> bool:
             return "Left behind" in await titles(api)
 
-        await until(sent_by_the_other, "the tab that is still open sends it")
+        await until(sent_by_the_other, "the open tab has sent the entry of the closed one")
         await expect(one.locator(".card .about")).to_have_count(0)
 
 

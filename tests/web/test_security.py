@@ -107,10 +107,10 @@ async def test_tokens_are_nowhere_that_a_script_could_read_later(data: Path, mon
         await expect(page.locator(".picture[data-loaded]")).to_be_visible()
         await page.reload()
         await expect(page.locator(".picture[data-loaded]")).to_be_visible()
-        await until(lambda: len(tokens) >= 4, "signing up and coming back have both been seen")
+        await until(lambda: len(tokens) >= 4, "the test has the tokens of signing up and of the reload")
         kept = await page.evaluate(KEPT) + "\n".join(addresses)
         assert [token for token in tokens if token in kept or token.split(".")[2] in kept] == []
-        assert "By the sea" in kept, "what is kept was looked at"
+        assert "By the sea" in kept, "the dump includes saved dreams"
         cookies = await ada.context.cookies(f"{server.url}/api/auth/refresh")
         assert [(each["name"], each["httpOnly"], each["sameSite"], each["path"]) for each in cookies] == [
             ("dreamlog_refresh", True, "Strict", "/api/auth")
@@ -134,7 +134,7 @@ async def test_who_signs_out_leaves_no_dreams_behind(data: Path, mongodb_uri: st
         ours = await chromium.person()
         page = await ours.tab()
         await signed_up_with_a_dream_and_a_draft(ours, page, photo)
-        assert "/media/" in await page.evaluate(KEPT), "pictures that were seen are kept"
+        assert "/media/" in await page.evaluate(KEPT), "pictures that were shown are cached"
         await sign_out(page)
         kept = await page.evaluate(KEPT)
         assert "Seen by ada alone" not in kept
