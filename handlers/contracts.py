@@ -24,6 +24,19 @@ DESCRIPTION = (
     "Dreamlog keeps dreams and their images. JSON in and out, UTF-8. Times are RFC 3339; the timestamps of messages "
     "are Unix seconds. Errors are RFC 9457 problems."
 )
+HTTP = (
+    "\n\nThe access token stands in the header `Authorization`, never in a URL. Every answer under `/api/` has an "
+    "`X-Request-Id`, under which the server's log has the request. A JSON body may have 1,000,000 bytes. Any call may "
+    "answer 405, with the header `Allow`, and 500. JSON answers under `/api/` have no `ETag`.\n\nSentences for people "
+    "follow `Accept-Language`: English or Chinese, English by default."
+)
+MESSAGES = (
+    "\n\nThe access token stands in the header `Authorization`, or on a WebSocket in the first message "
+    "(`authenticate`), never in a URL. The event stream takes only the header: browsers use `fetch`, because "
+    "`EventSource` cannot send it.\n\nFor each dream come first `connection_established` (only on a WebSocket) and an "
+    "`image_update` with its state, then the changes; the `revision` never falls.\n\nSentences for people follow "
+    "`Accept-Language`: English or Chinese, Chinese by default, those about failed images English by default."
+)
 SECURITY = {
     "access": {
         "type": "http",
@@ -50,14 +63,19 @@ PARAMETERS: dict[str, Json] = {
     "path": {"type": "string", "description": "The path of the file."},
 }
 REQUEST_HEADERS = {
-    "Idempotency-Key": "Any string, new for each dream or set of images. A repeated request with the same key answers "
-    "within a day with the first result and stores nothing twice.",
+    "Idempotency-Key": "Any string, new for each dream or set of images. A repeated request with the same key stores "
+    "nothing within a day: the answer is the dream as it is now.",
     "If-None-Match": "The `ETag` that the client has.",
     "If-Range": "The `ETag` for which the range holds.",
     "Last-Event-ID": "Allowed, without effect.",
     "Range": "One range of bytes, as `bytes=0-1023`.",
 }
 RETRY_AFTER = {"description": "Seconds after which to repeat the request.", "schema": {"type": "integer", "minimum": 0}}
+SET_COOKIE = {
+    "description": "The new refresh token in the cookie `dreamlog_refresh`, with `Path=/api/auth`, `HttpOnly`, "
+    "`SameSite=Strict`, and `Secure` under https. It lasts as long as the token: 30 days by default.",
+    "schema": {"type": "string"},
+}
 CHALLENGE = {"description": "How to authenticate.", "schema": {"const": "Bearer"}}
 # Where an answer that shows a dream has the parameters of further calls.
 LINKED = {"dream_id": "$response.body#/id", "image_id": "$response.body#/images/0/id"}
@@ -75,7 +93,7 @@ def openapi() -> Json:
         paths.setdefault(each.path, {})[each.method.lower()] = _operation(each)
     return {
         "openapi": "3.1.0",
-        "info": {**_info("Dreamlog: HTTP"), "license": {"name": "MIT", "identifier": "MIT"}},
+        "info": {**_info("Dreamlog: HTTP", HTTP), "license": {"name": "MIT", "identifier": "MIT"}},
         "servers": [{"url": "/"}],
         "tags": [{"name": tag, "description": text} for tag, text in TAGS.items()],
         "paths": paths,
@@ -171,6 +189,8 @@ def _success(each: Operation, text: str) -> Json:
         answer["content"] = {JSON: {"schema": ref(each.answer), "example": example(ref(each.answer))}}
     elif each.media:
         answer["content"] = {media: {"schema": {}} for media in each.media}
+    if each.sets_cookie:
+        answer["headers"] = {"Set-Cookie": SET_COOKIE}
     if links := _links(each):
         answer["links"] = links
     return answer
@@ -213,8 +233,8 @@ def asyncapi() -> Json:
     """AsyncAPI 3.1.0 of both WebSockets and of the event stream."""
     messages = {name(kind.__name__): _message(kind) for kind in (*SENT, *RECEIVED_MANY)}
     channels = {
-        "dream": _socket("/ws/dream-images/{dream_id}/", "One dream", (*SENT, *RECEIVED)),
-        "dreams": _socket("/ws/dream-images/", "Many dreams on one connection", (*SENT, *RECEIVED_MANY)),
+        "dream": _socket("/ws/dream-images/{dream_id}/", "One dream", (*SENT, *RECEIVED), ONE),
+        "dreams": _socket("/ws/dream-images/", "Many dreams on one connection", (*SENT, *RECEIVED_MANY), MANY),
         "events": _channel("/api/dreams/{dream_id}/events", "One dream, as server-sent events", STREAMED)
         | {"description": EVENTS_END},
     }
@@ -222,13 +242,13 @@ def asyncapi() -> Json:
         "asyncapi": "3.1.0",
         "id": "urn:dreamlog",
         "info": {
-            **_info("Dreamlog: WebSocket and event stream"),
+            **_info("Dreamlog: WebSocket and event stream", MESSAGES),
             "license": {"name": "MIT", "url": "https://opensource.org/license/mit"},
             "tags": [{"name": "WebSocket"}, {"name": "Server-sent events"}],
         },
         "defaultContentType": JSON,
         "servers": {
-            protocol: {"host": "{host}", "protocol": protocol, "variables": {"host": {"default": "localhost:8000"}}}
+            protocol: {"host": "{host}", "protocol": protocol, "variables": {"host": HOST}}
             for protocol in ("ws", "wss", "http", "https")
         },
         "channels": channels,
@@ -247,11 +267,22 @@ def asyncapi() -> Json:
     }
 
 
+HOST = {"default": "localhost:8000", "description": "The host that serves this document, with its port."}
 EVENTS_END = (
     "Each message is the `data:` of one event, in one line. The stream ends after `dream_deleted`, or after an `error` "
     "that says why: `restarting`: reconnect after the milliseconds of `retry:`; `token_expired`, "
     "`signed_out_elsewhere`: reconnect with a new token; `signed_out`: stop. A stream that ends with neither was cut "
     "off: reconnect."
+)
+
+
+ONE = (
+    "\n\nAfter the token the server sends `connection_established` and the dream's state. Every `error` except "
+    "`bad_message` is followed by a close, and the fifth `bad_message` is too."
+)
+MANY = (
+    "\n\nSend `subscribe` at once after `authenticate`, which has no answer of its own. Every `error` except "
+    "`bad_message`, `not_found` and `too_many_dreams` is followed by a close, and the fifth `bad_message` is too."
 )
 
 
@@ -281,10 +312,11 @@ def _channel(path: str, title: str, kinds: tuple[type[Struct], ...]) -> Json:
     }
 
 
-def _socket(path: str, title: str, kinds: tuple[type[Struct], ...]) -> Json:
+def _socket(path: str, title: str, kinds: tuple[type[Struct], ...], more: str) -> Json:
     return _channel(path, title, kinds) | {
-        "description": "Text frames of one JSON object each. Messages are state, not a queue: a slow reader gets only "
-        "the newest of each image and of each dream. The path may lack its last slash.",
+        "description": "Text frames of one JSON object each; any other frame is a `bad_message`. Messages are state, "
+        "not a queue: a slow reader gets only the newest of each image and of each dream. The path may lack its last "
+        "slash. The reason of a close is a sentence for people: programs read the code." + more,
         "servers": [{"$ref": "#/servers/ws"}, {"$ref": "#/servers/wss"}],
         "bindings": {"ws": {"method": "GET", "bindingVersion": "0.1.0"}},
         "x-close-codes": [
@@ -308,5 +340,5 @@ def _traffic(action: str, channel: str, kinds: tuple[type[Struct], ...], title: 
 # ---- inside
 
 
-def _info(title: str) -> Json:
-    return {"title": title, "version": VERSION, "description": DESCRIPTION}
+def _info(title: str, more: str) -> Json:
+    return {"title": title, "version": VERSION, "description": DESCRIPTION + more}

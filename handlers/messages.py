@@ -10,7 +10,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from handlers.bodies import DreamId, ImageBody, ImageErrorBody, ImageId, Position, Revision, Timestamp, Url
-from storage.model import Status
+from storage.model import FAILURES, Status
 
 MAX_DREAMS = 1000  # on one connection: each costs a heartbeat every 25 s
 
@@ -75,15 +75,19 @@ CLOSE_CODES = {
     1000: "The client asked for it, or its dream was deleted.",
     1009: "A message was longer than the server allows.",
     1012: "The server is restarting. Reconnect after a random delay of up to 5 seconds.",
-    4101: "The token has expired, or the user signed out on another device. Reconnect with a new token.",
+    4101: "The token has expired (`token_expired`): reconnect with a new one. Or the user signed out on another device "
+    "(`signed_out_elsewhere`): reconnect; the session of this connection goes on, and its token may still be valid.",
     4102: "The client took its messages too slowly. Reconnect.",
     4103: "The client did not answer a protocol ping. Reconnect.",
     4129: "The account has too many connections or sends too many messages. Reconnect after the `retry_after` of the "
     "last `error`.",
     4400: "The server did not understand five messages.",
-    4401: "The token is missing, wrong or revoked, or did not come in time.",
-    4403: "The dream does not exist, or belongs to another user.",
+    4401: "The token is missing, wrong or revoked, belongs to another user than the first one, or did not come in "
+    "time; or this session has signed out, or the account was deleted.",
+    4403: "The dream does not exist, or belongs to another user. Only the channel of one dream closes then.",
 }
+
+CORRUPT = {"code": "corrupt", "message": FAILURES["corrupt"][0], "retryable": False}  # an example
 
 # ---- from the server
 
@@ -93,7 +97,10 @@ class ServerMessage(Struct, tag_field="type"):
 
 
 class ConnectionEstablishedMessage(ServerMessage, tag="connection_established"):
-    """The server accepts the client, and listens to the dream for it. The dream's state follows at once."""
+    """The server accepts the client, and listens to the dream for it. The dream's state follows at once.
+
+    It comes once for each dream. Where `subscribe` names the dream again, only the state comes again.
+    """
 
     dream_id: DreamId
     message: Annotated[
@@ -122,22 +129,38 @@ class FailedImageBody(Struct):
 
 
 class ImageUpdateMessage(ServerMessage, tag="image_update"):
-    """The dream's state: at first, and with each change."""
+    """The dream's state: at first, after each change but the end of an image, and after the end of the last image.
+
+    While `status` is `processing`, `images` is empty: keep what is shown, also during a retry. A client that joins
+    midway reads the dream for the images that have ended already. Any other `status` is the end of the processing.
+    An edit of texts arrives as this message too: when `revision` rises without an `image_progress`, read the dream.
+    """
 
     dream_id: DreamId
     status: Status
     images: Annotated[
-        list[CompletedImageBody], Meta(description="The completed images; empty while any image is processing.")
+        list[CompletedImageBody],
+        Meta(description="The completed images by position, then id; empty while any image is processing."),
     ]
     timestamp: Timestamp
     revision: Revision
     failed_images: (
-        Annotated[list[FailedImageBody], Meta(description="Present once no image is processing.")] | UnsetType
+        Annotated[
+            list[FailedImageBody],
+            Meta(
+                description="The failed images by position, then id. Present once no image is processing.",
+                examples=[[{"id": 2, "position": 20, "error": CORRUPT}]],
+            ),
+        ]
+        | UnsetType
     ) = UNSET
 
 
 class ImageProgressMessage(ServerMessage, tag="image_progress"):
-    """One image is completed or has failed."""
+    """One image is completed or has failed.
+
+    After that of the last image, an `image_update` of the same `revision` follows; after that of any other, none does.
+    """
 
     dream_id: DreamId
     image: ImageBody
@@ -203,13 +226,18 @@ class ClientMessage(Struct, tag_field="type"):
 
 
 class AuthenticateMessage(ClientMessage, tag="authenticate"):
-    """The access token: the first message, unless the handshake had the `Authorization` header; later, a fresh one."""
+    """The access token: the first message, unless the handshake had the `Authorization` header; later, a fresh one.
+
+    It has no answer of its own. For one dream, `connection_established` follows the first one; for many dreams, send
+    `subscribe` at once. By default the first one must arrive within 10 seconds (`limits.auth_timeout` of
+    `/api/server`).
+    """
 
     token: Annotated[str, Meta(description="`Bearer ` may be missing.", examples=["Bearer eyJ..."])]
 
 
 class PingMessage(ClientMessage, tag="ping"):
-    """Asks for a `pong`. Nobody has to send it."""
+    """Asks for a `pong`. No client has to send it."""
 
     timestamp: Annotated[
         msgspec.Raw,  # as it was written: a float would lose digits, and the same number must come back
@@ -218,13 +246,16 @@ class PingMessage(ClientMessage, tag="ping"):
 
 
 class SubscribeMessage(ClientMessage, tag="subscribe"):
-    """Listen to these dreams too. Each answers with `connection_established` and its state, or with an `error`."""
+    """Listen to these dreams too, in the channel of many dreams.
+
+    For each dream the server answers with `connection_established` and the dream's state, or with an `error`.
+    """
 
     dream_ids: Annotated[list[str], Meta(examples=[["665f0c2a9b1e8a0001a1b2c3"]])]
 
 
 class UnsubscribeMessage(ClientMessage, tag="unsubscribe"):
-    """Listen to these dreams no longer."""
+    """Listen to these dreams no longer. It has no answer."""
 
     dream_ids: Annotated[list[str], Meta(examples=[["665f0c2a9b1e8a0001a1b2c3"]])]
 

@@ -18,6 +18,7 @@ from handlers.bodies import (
     TokensBody,
 )
 from handlers.requests import (
+    KEY_LENGTH,
     DreamChangesBody,
     DreamFieldsBody,
     DreamFormBody,
@@ -51,14 +52,22 @@ TOO_MANY = {429: "Over a limit of the account or of the client's network. Repeat
 NOT_MODIFIED = {304: "Not modified."}
 UPLOAD = (
     {
-        400: "The body cannot be read.",
+        400: f"The body cannot be read, or the `Idempotency-Key` has not 1 to {KEY_LENGTH} characters.",
         413: "Over a limit of size or number. The server answers while the body is still coming.",
-        415: "An image is of no accepted format, or the body is of no accepted type.",
+        415: "An image is of no accepted format.",
         422: "A field or a position is missing, wrong or unknown.",
     }
     | TOO_MANY
     | UNAVAILABLE
     | NO_ROOM
+)
+
+
+COOKIE = "The refresh token also comes as a cookie for `/api/auth`, out of the reach of scripts."
+SAME_KEY = (
+    "\n\nA request that repeats the `Idempotency-Key` of an earlier one within a day stores nothing: the server "
+    "ignores its body, and answers with the dream as it is now. A key counts for one kind of call: new dreams, or new "
+    "images of one dream."
 )
 
 
@@ -81,6 +90,7 @@ class Operation:
     success: int = 200
     answer: type[Struct] | None = None  # of a success, as JSON
     media: tuple[str, ...] = ()  # of a success that is not JSON
+    sets_cookie: bool = False  # a success renews the cookie with the refresh token
     statuses: dict[int, str] = field(default_factory=dict)  # the other successes, and redirections: without a body
     problems: dict[int, str] = field(default_factory=dict)  # status -> when
     problem_media: str = "application/problem+json"
@@ -94,10 +104,12 @@ OPERATIONS = [
         id="register",
         tag="Accounts",
         summary="Make an account",
+        description="The answer signs the user in, as `login` does.",
         public=True,
         bodies={JSON: LoginBody},
         success=201,
         answer=SessionBody,
+        sets_cookie=True,
         problems=WRONG_JSON
         | {403: "This server takes no new accounts.", 409: "The username is taken."}
         | TOO_MANY
@@ -109,9 +121,11 @@ OPERATIONS = [
         id="login",
         tag="Accounts",
         summary="Sign in",
+        description="The answer begins a session of its own: several devices may be signed in at a time. " + COOKIE,
         public=True,
         bodies={JSON: LoginBody},
         answer=SessionBody,
+        sets_cookie=True,
         problems=WRONG_JSON | {401: "The username or the password is wrong."} | TOO_MANY | UNAVAILABLE,
     ),
     Operation(
@@ -121,11 +135,12 @@ OPERATIONS = [
         tag="Accounts",
         summary="Get new tokens",
         description="The refresh token stands in the body or in the cookie `dreamlog_refresh`. Each one works once: "
-        "using an old one again ends the session.",
+        "using an old one again ends the session. " + COOKIE,
         public=True,
         bodies={JSON: RefreshBody},
         body_required=False,
         answer=TokensBody,
+        sets_cookie=True,
         problems=WRONG_JSON | {401: "The refresh token is missing, wrong, expired or used."} | UNAVAILABLE,
     ),
     Operation(
@@ -134,7 +149,8 @@ OPERATIONS = [
         id="logout",
         tag="Accounts",
         summary="Sign out",
-        description="Ends the session and closes all connections of the user. Other sessions may reconnect.",
+        description="Ends the session, clears the cookie and closes all connections of the user. Other sessions may "
+        "reconnect.",
         success=204,
         problems=UNAVAILABLE,
     ),
@@ -144,6 +160,7 @@ OPERATIONS = [
         id="me",
         tag="Accounts",
         summary="Read the account",
+        description="The account of the access token.",
         answer=AccountBody,
         problems=UNAVAILABLE,
     ),
@@ -153,6 +170,7 @@ OPERATIONS = [
         id="deleteMe",
         tag="Accounts",
         summary="Delete the account with all its dreams and images",
+        description="Ends all sessions of the user first, so every connection closes. The username is free afterwards.",
         success=204,
         problems=UNAVAILABLE,
     ),
@@ -164,7 +182,8 @@ OPERATIONS = [
         tag="Dreams",
         summary="Record a dream",
         description="The server answers as soon as the upload is durable, while the images are still `processing`. "
-        "A dream needs a title, a content or an image.",
+        "A dream needs a title, a content or an image. A body of the type `multipart/*` is a form; any other is read "
+        "as JSON. Images get their ids in the order of their parts." + SAME_KEY,
         bodies={JSON: DreamFieldsBody, FORM: DreamFormBody},
         idempotent=True,
         success=201,
@@ -177,6 +196,8 @@ OPERATIONS = [
         id="listDreams",
         tag="Dreams",
         summary="List dreams, newest night first",
+        description="By `dreamed_at`, then id, both falling. A night is the calendar date of `dreamed_at` by the "
+        "dreamer's own clock. A `from` after `to` gives an empty list.",
         query=DreamsQuery,
         answer=DreamPageBody,
         problems={422: "A parameter is wrong or unknown."} | UNAVAILABLE,
@@ -200,6 +221,9 @@ OPERATIONS = [
         id="changeDream",
         tag="Dreams",
         summary="Change fields, or move images",
+        description="Fields that are absent stay. After a shorter content, images that would lie behind its end stand "
+        "at its end. A position must not lie behind the end of the content: 422, or 409 where the content has become "
+        "shorter meanwhile. A changed dream may be empty.",
         bodies={JSON: DreamChangesBody},
         answer=DreamBody,
         problems=WRONG_JSON
@@ -214,6 +238,7 @@ OPERATIONS = [
         id="deleteDream",
         tag="Dreams",
         summary="Delete a dream with its images",
+        description="The dream is gone at once for every reader; listeners receive `dream_deleted`.",
         success=204,
         problems=NO_DREAM | UNAVAILABLE,
     ),
@@ -225,7 +250,8 @@ OPERATIONS = [
         summary="Receive a dream's messages as server-sent events",
         description="The messages of the WebSocket, each as the `data:` of an event without a name; `id:` is the "
         "revision where the message has one. The first is the dream's state, so `Last-Event-ID` is allowed and changes "
-        "nothing. `retry:` says after how many milliseconds to reconnect. See `/asyncapi.json`.",
+        "nothing. `retry:` says after how many milliseconds to reconnect. The access token stands in the header "
+        "`Authorization`: browsers use `fetch`, because `EventSource` cannot send it. See `/asyncapi.json`.",
         headers=("Last-Event-ID",),
         media=(EVENTS,),
         problems=NO_DREAM | TOO_MANY | UNAVAILABLE,
@@ -237,11 +263,18 @@ OPERATIONS = [
         id="addImages",
         tag="Images",
         summary="Add images to a dream",
+        description="The new images get their ids in the order of their parts. The server answers as soon as the "
+        "upload is durable, while they are still `processing`." + SAME_KEY,
         bodies={FORM: ImagesFormBody},
         idempotent=True,
         success=201,
         answer=DreamBody,
-        problems=UPLOAD | NO_DREAM | {409: "Another request has added images meanwhile, and there would be too many."},
+        problems=UPLOAD
+        | NO_DREAM
+        | {
+            409: "Another request has added images meanwhile, and there would be too many.",
+            415: "An image is of no accepted format, or the body is no form.",
+        },
     ),
     Operation(
         method="DELETE",
@@ -249,6 +282,7 @@ OPERATIONS = [
         id="deleteImage",
         tag="Images",
         summary="Remove an image",
+        description="The image is gone at once, and its id is never used again. The other images stay where they are.",
         success=204,
         problems=NO_IMAGE | UNAVAILABLE,
     ),
@@ -258,6 +292,8 @@ OPERATIONS = [
         id="retryImage",
         tag="Images",
         summary="Process a failed image again",
+        description="Works for every failed image; `retryable` only says whether it can help. The image is "
+        "`processing` again, with the next `attempt`.",
         success=202,
         answer=DreamBody,
         problems=NO_IMAGE | {409: "The image has not failed."} | UNAVAILABLE,
@@ -268,6 +304,7 @@ OPERATIONS = [
         id="originalImage",
         tag="Images",
         summary="Download the untouched upload",
+        description="As an attachment, byte for byte. It needs the access token: its URL is not signed.",
         media=(IMAGE,),
         problems={404: "There is no such dream or image, or its original was not kept."} | UNAVAILABLE,
     ),
@@ -301,6 +338,7 @@ OPERATIONS = [
         id="server",
         tag="Server",
         summary="Read the version, formats and limits of the server",
+        description="The answer stays the same while the server runs.",
         public=True,
         answer=ServerBody,
     ),
@@ -311,6 +349,7 @@ OPERATIONS = [
             id=f"{method.lower()}Health",
             tag="Server",
             summary="Ask whether the process answers",
+            description="For a supervisor that restarts a process that hangs. It asks no other part.",
             public=True,
             answer=HealthBody,
         )
@@ -323,6 +362,7 @@ OPERATIONS = [
             id=f"{method.lower()}Ready",
             tag="Server",
             summary="Ask whether the server can take work",
+            description="For a load balancer. Each part has at most 3 seconds to answer.",
             public=True,
             answer=ReadyBody,
             problems={503: "A part cannot take work."},
@@ -336,7 +376,7 @@ OPERATIONS = [
         id="metrics",
         tag="Server",
         summary="Read the metrics for Prometheus",
-        description="With `Authorization: Bearer <server.metrics_token>`.",
+        description="With `Authorization: Bearer <server.metrics_token>`. The text format of Prometheus.",
         public=True,
         media=(TEXT,),
         problems={
@@ -351,6 +391,7 @@ OPERATIONS = [
             id=f"{method.lower()}{name}",
             tag="Server",
             summary=summary,
+            description="The answer has an `ETag`, and stays the same while the server runs.",
             public=True,
             headers=("If-None-Match",),
             media=(media,),

@@ -67,13 +67,13 @@ class RefreshBody(Struct, forbid_unknown_fields=True):
 
 
 class DreamFieldsBody(Struct, kw_only=True, forbid_unknown_fields=True):
-    """The fields of a dream that a person writes. A new dream needs a title, a content or an image."""
+    """The fields of a dream that a person writes. Only a new dream must have a title, a content or an image."""
 
     title: Annotated[str, Meta(max_length=TITLE_LENGTH, examples=["By the sea"])] | UnsetType = UNSET
     content: Annotated[str, Meta(max_length=CONTENT_LENGTH, examples=["I stood in the rain."])] | UnsetType = UNSET
     dreamed_at: Annotated[
         Time | UnsetType | None,
-        Meta(description="With its offset, which is kept. Null or absent in a new dream: now."),
+        Meta(description="With its offset, which is kept. Null: now. Absent in a new dream: now."),
     ] = UNSET
     mood: Annotated[
         Annotated[str, Meta(max_length=MOOD_LENGTH)] | UnsetType | None,
@@ -115,12 +115,19 @@ Images = Annotated[
 ]
 Positions = Annotated[
     list[Position],
-    Meta(description="One part for each image, in the same order. Without any, the images go to the end."),
+    Meta(
+        description="One part for each image, in the same order. Without any, the images go to the end. "
+        "The answer lists images by position, then id."
+    ),
 ]
 
 
 class DreamFormBody(DreamFieldsBody, kw_only=True, forbid_unknown_fields=True):
-    """A new dream with images. `tags`, `images` and `positions` are repeated parts. A form has no null."""
+    """A new dream with images, its parts in any order. `tags`, `images` and `positions` are repeated parts.
+
+    Each part is one value: a JSON array in a part is no list. A form has no null: an empty `dreamed_at`, `mood` or
+    `lucidity` stands for it.
+    """
 
     dreamed_at: (
         Annotated[
@@ -156,7 +163,7 @@ class DreamFormBody(DreamFieldsBody, kw_only=True, forbid_unknown_fields=True):
 
 
 class ImagesFormBody(Struct, kw_only=True, forbid_unknown_fields=True):
-    """Images for a dream that exists."""
+    """Images for a dream that exists. `images` and `positions` are repeated parts, in any order."""
 
     images: Annotated[Images, Meta(min_length=1)]
     positions: Positions | UnsetType = UNSET
@@ -170,8 +177,23 @@ class DreamsQuery(Struct, kw_only=True):
 
     limit: Annotated[int, Meta(description="Dreams on a page.", ge=1, le=MAX_PAGE)] = PAGE
     cursor: Annotated[str, Meta(description="The `next_cursor` of an earlier page.")] | UnsetType = UNSET
-    q: Annotated[str, Meta(description="Words that must all occur.", examples=["sea rain"])] | UnsetType = UNSET
-    tag: Annotated[str, Meta(examples=["sea"])] | UnsetType = UNSET
+    q: (
+        Annotated[
+            str,
+            Meta(
+                description="Words that must all occur in title, content or tags, also inside a word. Upper and lower "
+                f"case are alike. Only the first {TITLE_LENGTH} characters count.",
+                examples=["sea rain"],
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    tag: (
+        Annotated[
+            str, Meta(description="One whole tag, exactly as written, in upper and lower case.", examples=["sea"])
+        ]
+        | UnsetType
+    ) = UNSET
     from_: (
         Annotated[
             Night,

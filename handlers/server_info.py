@@ -53,6 +53,7 @@ def server_body(config: Config) -> ServerBody:
             wait=MAX_WAIT,
             subscriptions=MAX_DREAMS,
             message_bytes=config.websocket.max_message,
+            auth_timeout=config.websocket.auth_timeout,
         ),
     )
 

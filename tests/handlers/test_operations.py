@@ -57,3 +57,13 @@ def test_what_needs_a_token_is_what_the_handlers_ask() -> None:
     """A call is public in the contract when its handler takes no token."""
     for each in OPERATIONS:
         assert each.public == getattr(row(each.path), "public", True), each.path
+
+
+def test_every_operation_says_more_than_its_name() -> None:
+    """A stranger writes a client from the descriptions."""
+    assert [each.id for each in OPERATIONS if not each.description.endswith(".")] == []
+
+
+def test_the_refresh_token_comes_as_a_cookie() -> None:
+    """Of every call that issues one."""
+    assert {each.id for each in OPERATIONS if each.sets_cookie} == {"register", "login", "refresh"}

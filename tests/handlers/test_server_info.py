@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from config import Auth, Config, Images
+from config import Auth, Config, Images, WebSocket
 from handlers.server_info import server_body
 from processing.formats import ACCEPTED
 from tests.client import Api, Server, settings
@@ -13,7 +13,9 @@ from version import VERSION
 
 def test_the_limits_are_those_of_the_settings() -> None:
     """And of the protocol, where there is no setting."""
-    body = server_body(Config(images=Images(max_bytes=7, max_per_dream=3, max_pixels=5, max_frames=2)))
+    images = Images(max_bytes=7, max_per_dream=3, max_pixels=5, max_frames=2)
+    body = server_body(Config(images=images, websocket=WebSocket(auth_timeout=4)))
+    assert body.limits.auth_timeout == 4
     assert (body.limits.image_bytes, body.limits.images, body.limits.frames) == (7, 3, 2)
     assert (body.limits.title_length, body.limits.content_length, body.limits.tags) == (200, 100_000, 20)
     assert [each.name for each in body.formats] == list(ACCEPTED)

@@ -4,12 +4,19 @@
 export interface Account {
   /** An opaque string. */
   id: string
+  /** As the user wrote it at registration. */
   username: string
   /** RFC 3339, in milliseconds. */
   created_at: string
 }
 
-/** The access token: the first message, unless the handshake had the `Authorization` header; later, a fresh one. */
+/**
+ * The access token: the first message, unless the handshake had the `Authorization` header; later, a fresh one.
+ *
+ * It has no answer of its own. For one dream, `connection_established` follows the first one; for many dreams, send
+ * `subscribe` at once. By default the first one must arrive within 10 seconds (`limits.auth_timeout` of
+ * `/api/server`).
+ */
 export interface Authenticate {
   type: 'authenticate'
   /** `Bearer ` may be missing. */
@@ -18,15 +25,19 @@ export interface Authenticate {
 
 /** A completed image, in short. */
 export interface CompletedImage {
-  /** Unique within its dream and never used again. */
+  /** Unique within its dream and never used again. New images get theirs in the order of their parts. */
   id: number
-  /** Signed, and valid for a limited time. */
+  /** Absolute and signed. By default it works for at least a day: read the dream again for a new one. */
   url: string
-  /** How many Unicode code points of the content stand before the image. */
+  /** How many Unicode code points of the content stand before the image: from 0 to its length. */
   position: number
 }
 
-/** The server accepts the client, and listens to the dream for it. The dream's state follows at once. */
+/**
+ * The server accepts the client, and listens to the dream for it. The dream's state follows at once.
+ *
+ * It comes once for each dream. Where `subscribe` names the dream again, only the state comes again.
+ */
 export interface ConnectionEstablished {
   type: 'connection_established'
   /** The dream's id, an opaque string. */
@@ -39,11 +50,15 @@ export interface ConnectionEstablished {
 export interface Dream {
   /** The dream's id, an opaque string. */
   id: string
+  /** May be empty. */
   title: string
+  /** Plain text, exactly as the client sent it. May be empty. */
   content: string
   /** In the offset in which the client sent it. */
   dreamed_at: string
+  /** Each once, in the client's order. */
   tags: string[]
+  /** A word or a few; null: none. */
   mood: string | null
   /** 0 (not lucid) to 5. */
   lucidity: number | null
@@ -63,7 +78,7 @@ export interface Dream {
 export interface DreamChanges {
   title?: string
   content?: string
-  /** With its offset, which is kept. Null or absent in a new dream: now. */
+  /** With its offset, which is kept. Null: now. Absent in a new dream: now. */
   dreamed_at?: string | null
   /** Null: none. */
   mood?: string | null
@@ -84,11 +99,11 @@ export interface DreamDeleted {
   timestamp: number
 }
 
-/** The fields of a dream that a person writes. A new dream needs a title, a content or an image. */
+/** The fields of a dream that a person writes. Only a new dream must have a title, a content or an image. */
 export interface DreamFields {
   title?: string
   content?: string
-  /** With its offset, which is kept. Null or absent in a new dream: now. */
+  /** With its offset, which is kept. Null: now. Absent in a new dream: now. */
   dreamed_at?: string | null
   /** Null: none. */
   mood?: string | null
@@ -98,7 +113,12 @@ export interface DreamFields {
   tags?: string[]
 }
 
-/** A new dream with images. `tags`, `images` and `positions` are repeated parts. A form has no null. */
+/**
+ * A new dream with images, its parts in any order. `tags`, `images` and `positions` are repeated parts.
+ *
+ * Each part is one value: a JSON array in a part is no list. A form has no null: an empty `dreamed_at`, `mood` or
+ * `lucidity` stands for it.
+ */
 export interface DreamForm {
   title?: string
   content?: string
@@ -112,12 +132,13 @@ export interface DreamForm {
   tags?: string[]
   /** Files, one part each. The first bytes decide the format, not the file name or media type. */
   images?: Blob[]
-  /** One part for each image, in the same order. Without any, the images go to the end. */
+  /** One part for each image, in the same order. Without any, the images go to the end. The answer lists images by position, then id. */
   positions?: number[]
 }
 
 /** One page of the list of dreams. */
 export interface DreamPage {
+  /** The latest `dreamed_at` first. */
   items: Dream[]
   /** The `cursor` of the next page; null on the last one. */
   next_cursor: string | null
@@ -152,16 +173,18 @@ export interface ErrorMessage {
 
 /** A failed image, in short. */
 export interface FailedImage {
-  /** Unique within its dream and never used again. */
+  /** Unique within its dream and never used again. New images get theirs in the order of their parts. */
   id: number
-  /** How many Unicode code points of the content stand before the image. */
+  /** How many Unicode code points of the content stand before the image: from 0 to its length. */
   position: number
   error: ImageError
 }
 
 /** One mistake in what the client sent. */
 export interface FieldError {
+  /** The field or parameter as the client sent it, with an index or a path where it has parts: `positions[0]`, `images[2].position`. `body` is the body as a whole. */
   field: string
+  /** What is wrong and what is allowed, for people, in the language of `Accept-Language`. */
   message: string
 }
 
@@ -197,9 +220,9 @@ export interface Heartbeat {
 
 /** One image of a dream. A value that is not known yet is null. */
 export interface Image {
-  /** Unique within its dream and never used again. */
+  /** Unique within its dream and never used again. New images get theirs in the order of their parts. */
   id: number
-  /** How many Unicode code points of the content stand before the image. */
+  /** How many Unicode code points of the content stand before the image: from 0 to its length. */
   position: number
   status: Status
   /** The largest variant, once the image is completed. */
@@ -210,6 +233,7 @@ export interface Image {
   width: number | null
   /** Of the upright original, in pixels. */
   height: number | null
+  /** Whether the original is an animation; false until that is known. */
   animated: boolean
   /** A data URL of at most 400 bytes to show while the image loads. */
   placeholder: string | null
@@ -234,19 +258,23 @@ export interface ImageError {
     | 'upload_lost'
   /** A sentence for people. */
   message: string
-  /** Whether another try can help. */
+  /** Whether another try can help. It is advice: the server retries any failed image. */
   retryable: boolean
 }
 
 /** A new place for an image. */
 export interface ImageMove {
-  /** Unique within its dream and never used again. */
+  /** Unique within its dream and never used again. New images get theirs in the order of their parts. */
   id: number
-  /** How many Unicode code points of the content stand before the image. */
+  /** How many Unicode code points of the content stand before the image: from 0 to its length. */
   position: number
 }
 
-/** One image is completed or has failed. */
+/**
+ * One image is completed or has failed.
+ *
+ * After that of the last image, an `image_update` of the same `revision` follows; after that of any other, none does.
+ */
 export interface ImageProgress {
   type: 'image_progress'
   /** The dream's id, an opaque string. */
@@ -262,35 +290,45 @@ export interface ImageProgress {
   timestamp: number
 }
 
-/** The dream's state: at first, and with each change. */
+/**
+ * The dream's state: at first, after each change but the end of an image, and after the end of the last image.
+ *
+ * While `status` is `processing`, `images` is empty: keep what is shown, also during a retry. A client that joins
+ * midway reads the dream for the images that have ended already. Any other `status` is the end of the processing.
+ * An edit of texts arrives as this message too: when `revision` rises without an `image_progress`, read the dream.
+ */
 export interface ImageUpdate {
   type: 'image_update'
   /** The dream's id, an opaque string. */
   dream_id: string
   status: Status
-  /** The completed images; empty while any image is processing. */
+  /** The completed images by position, then id; empty while any image is processing. */
   images: CompletedImage[]
   /** Unix time in seconds. */
   timestamp: number
   /** Grows with every change of the dream, and never goes back. */
   revision: number
-  /** Present once no image is processing. */
+  /** The failed images by position, then id. Present once no image is processing. */
   failed_images?: FailedImage[]
 }
 
-/** Images for a dream that exists. */
+/** Images for a dream that exists. `images` and `positions` are repeated parts, in any order. */
 export interface ImagesForm {
   /** Files, one part each. The first bytes decide the format, not the file name or media type. */
   images: Blob[]
-  /** One part for each image, in the same order. Without any, the images go to the end. */
+  /** One part for each image, in the same order. Without any, the images go to the end. The answer lists images by position, then id. */
   positions?: number[]
 }
 
 /** What the server accepts at most. Lengths are in Unicode code points. */
 export interface Limits {
+  /** Length of a dream's title. */
   title_length: number
+  /** Length of a dream's content. */
   content_length: number
+  /** Length of a dream's mood. */
   mood_length: number
+  /** Length of one tag. */
   tag_length: number
   /** Tags of a dream. */
   tags: number
@@ -304,7 +342,9 @@ export interface Limits {
   request_bytes: number
   /** Frames of an animation. */
   frames: number
+  /** Length of a username. */
   username_length: number
+  /** Length of a password. */
   password_length: number
   /** The least that a password must have. */
   password_min_length: number
@@ -316,6 +356,8 @@ export interface Limits {
   subscriptions: number
   /** Size of one message to the server. */
   message_bytes: number
+  /** Seconds in which a WebSocket's first `authenticate` must arrive. */
+  auth_timeout: number
 }
 
 /** A username and a password. */
@@ -326,7 +368,7 @@ export interface Login {
   password: string
 }
 
-/** Asks for a `pong`. Nobody has to send it. */
+/** Asks for a `pong`. No client has to send it. */
 export interface Ping {
   type: 'ping'
   /** Any number. */
@@ -342,24 +384,28 @@ export interface Pong {
 
 /** Why a request was refused (RFC 9457). */
 export interface Problem {
-  /** `about:blank`, or a section of `/docs`. */
+  /** `about:blank`. More types may come, each with a section of `/docs`. */
   type: string
   title: string
   /** The status of the answer. */
   status: number
   /** What was wrong, and what is allowed. */
   detail: string
-  /** Every mistake in the input. */
+  /** The mistakes in the input, in a 422 about fields. */
   errors?: FieldError[]
 }
 
 /** Whether each part of the server can take work. */
 export interface Ready {
+  /** `ready` when every part is `ok`. */
   status: 'not ready' | 'ready'
   /** Unavailable while it stops. */
   server: 'ok' | 'unavailable'
+  /** Whether MongoDB answers. */
   database: 'ok' | 'unavailable'
+  /** Whether the file storage answers. */
   storage: 'ok' | 'unavailable'
+  /** Whether the server can process images. */
   workers: 'ok' | 'unavailable'
 }
 
@@ -393,7 +439,11 @@ export interface Session {
 /** The status of an image or a dream that clients see. */
 export type Status = 'completed' | 'failed' | 'processing'
 
-/** Listen to these dreams too. Each answers with `connection_established` and its state, or with an `error`. */
+/**
+ * Listen to these dreams too, in the channel of many dreams.
+ *
+ * For each dream the server answers with `connection_established` and the dream's state, or with an `error`.
+ */
 export interface Subscribe {
   type: 'subscribe'
   dream_ids: string[]
@@ -416,7 +466,7 @@ export interface Tokens {
   expires_in: number
 }
 
-/** Listen to these dreams no longer. */
+/** Listen to these dreams no longer. It has no answer. */
 export interface Unsubscribe {
   type: 'unsubscribe'
   dream_ids: string[]
@@ -426,12 +476,13 @@ export interface Unsubscribe {
 export interface User {
   /** An opaque string. */
   id: string
+  /** As the user wrote it at registration. */
   username: string
 }
 
 /** One rendered size of an image. */
 export interface Variant {
-  /** Signed, and valid for a limited time. */
+  /** Absolute and signed. By default it works for at least a day: read the dream again for a new one. */
   url: string
   /** Media type. */
   type: string
