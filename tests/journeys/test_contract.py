@@ -85,7 +85,7 @@ class Run:
 
 
 def peers(folder: Path, **users: Api) -> str:
-    """The configuration for users of whom none may see what another one has."""
+    """The configuration for users who must not see each other's data."""
     path = folder / "users.json"
     entries = [
         {"name": name, "fixedHeaders": [{"name": "Authorization", "value": f"Bearer {user.access}"}]}
@@ -104,7 +104,7 @@ async def test_the_contract_holds(
     campaign: pace.Campaign,
     record_property: Callable[[str, object], None],
 ) -> None:
-    """With a token, without one, and for the calls that end a token: schemathesis has no finding."""
+    """schemathesis finds no violation with a token, without one, or in the calls that revoke a token."""
     examples = 50 if campaign.long else 4
     without = [part for name in ENDS_TOKEN for part in ("--exclude-operation-id", name)]
     only = [part for name in ENDS_TOKEN for part in ("--include-operation-id", name)]

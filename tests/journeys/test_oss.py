@@ -142,7 +142,7 @@ async def test_the_server_starts_and_stops_without_its_storage(data: Path, mongo
 
 @pytest.mark.gen_test
 async def test_a_wrong_key_or_bucket_stops_the_start(data: Path, mongodb_uri: str) -> None:
-    """With a wrong key or bucket, the server refuses to start, names the setting, and does not print the secret."""
+    """With a wrong key or bucket, the server refuses to start, names the setting, and prints no credentials."""
     with OssServer() as oss:
         for wrong, words in (
             ({"access_key_id": "LTAIunknown"}, "storage.access_key_id"),

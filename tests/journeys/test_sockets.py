@@ -144,7 +144,7 @@ async def test_two_tabs_and_a_thousand_changes(data: Path, mongodb_uri: str) -> 
 async def test_a_listener_that_reads_at_once_misses_no_picture(
     data: Path, mongodb_uri: str, campaign: Campaign
 ) -> None:
-    """A client that subscribes while 160 pictures are added in two workers receives each `image_progress` once."""
+    """Clients that listen to eight dreams receive all 160 `image_progress` messages of two workers, each once."""
     # It passed 11 times in a row. Before claims took the dream's lock, 151 or 152 messages arrived.
     async with (
         Server(data, **settings(data, mongodb_uri, images__workers=2)) as server,

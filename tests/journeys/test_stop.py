@@ -1,4 +1,4 @@
-"""Start and stop: the terminal names what is wrong, and SIGTERM leaves no work half done."""
+"""Start and stop: a failed start prints its reason, and SIGTERM leaves no work half done."""
 
 import asyncio
 import signal

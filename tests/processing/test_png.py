@@ -59,7 +59,7 @@ def test_every_frame_of_an_animation_is_there() -> None:
 
 @pytest.mark.parametrize("at", [0.3, 0.6, 0.9])
 def test_what_is_broken_is_an_oserror(at: float) -> None:
-    """The file is cut, or has other bytes in its middle; the renderer then decodes what it can."""
+    """A truncated or damaged file raises an OSError, after which the renderer decodes the rows that it can."""
     content = photos.saved(noise("RGB", (401, 305)), "PNG")
     place = int(len(content) * at)
     for broken in content[:place], content[:place] + bytes(64) + content[place + 64 :]:

@@ -244,7 +244,7 @@ def test_a_long_animation_gets_smaller_instead_of_failing(tmp_path: Path, monkey
 
 
 def test_limits_are_kept_before_anything_is_decoded(tmp_path: Path) -> None:
-    """The limits on pixels, frames and their product apply before the renderer decodes anything."""
+    """The renderer rejects a picture above a limit, and a file that it cannot decode, each with its code."""
     for number, (content, more, code) in enumerate(
         [
             (photos.bomb_png(), {}, "too_many_pixels"),

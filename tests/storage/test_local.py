@@ -206,7 +206,7 @@ def test_a_signature_for_a_trick_does_not_help(files: LocalFiles) -> None:
         assert not files.allows(trick, ends, files._signature(trick, ends))
 
 
-# ---- addresses
+# ---- signed URLs
 
 
 def parts(address: str) -> tuple[str, str, str]:
@@ -295,7 +295,7 @@ def test_another_secret_signs_otherwise(files: LocalFiles, folder: Path, clock: 
     assert not other.allows(*parts(files.url(KEY)))
 
 
-# ---- a disk that is full, or gone
+# ---- a full or missing disk
 
 
 @pytest.mark.gen_test

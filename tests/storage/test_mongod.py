@@ -301,7 +301,7 @@ def test_killed_with_its_server_it_is_gone_and_the_next_start_recovers(folder: P
 
 
 def test_a_start_that_is_cancelled_leaves_no_process(folder: Path) -> None:
-    """After Ctrl-C at any moment of the first start, no process is left, and the next start succeeds."""
+    """A cancelled start leaves no process, and the next start succeeds."""
 
     async def main() -> None:
         server = Mongod(folder)

@@ -335,7 +335,7 @@ def test_nothing_private_is_reachable(
 
 
 def test_an_address_is_the_same_for_half_its_life(opened: Opened) -> None:
-    """The URL stays the same for half its lifetime, so that browsers can cache; then another one works as well."""
+    """The URL stays the same for half its lifetime, so that browsers can cache the picture; then it changes."""
     now = [1_764_000_000.0]
     files = opened(clock=lambda: now[0], address_life=86_400)
     seen = set()

@@ -215,7 +215,7 @@ async def test_an_upload_is_read_in_pieces(staging: Staging) -> None:
 
 @pytest.mark.gen_test
 async def test_an_upload_that_is_lost_is_not_found(staging: Staging) -> None:
-    """A file that somebody removed is an error of the storage layer, not of the system."""
+    """A missing file raises `NotFound`, not an `OSError`."""
     part = await written(staging.part(), b"x")
     staging.remove(part.name)
     with pytest.raises(NotFound, match=r"The uploaded file is no longer on the server\."):
