@@ -45,7 +45,7 @@ PROBLEM_TYPES: dict[str, tuple[str, str]] = {}
 
 WRONG_JSON = {400: "The body is not JSON.", 413: "The body is too large.", 422: "A field is missing, wrong or unknown."}
 UNAVAILABLE = {503: "The database or the storage does not answer. Repeat the request after `Retry-After`."}
-NO_ROOM = {507: "The server's disk is full."}
+NOT_WRITTEN = UNAVAILABLE | {507: "The server's disk is full."}
 NO_DREAM = {404: "There is no such dream, or it belongs to another user."}
 NO_IMAGE = {404: "There is no such dream or image."}
 TOO_MANY = {429: "Over a limit of the account or of the client's network. Repeat the request after `Retry-After`."}
@@ -58,8 +58,7 @@ UPLOAD = (
         422: "A field or a position is missing, wrong or unknown.",
     }
     | TOO_MANY
-    | UNAVAILABLE
-    | NO_ROOM
+    | NOT_WRITTEN
 )
 
 
@@ -113,7 +112,7 @@ OPERATIONS = [
         problems=WRONG_JSON
         | {403: "This server takes no new accounts.", 409: "The username is taken."}
         | TOO_MANY
-        | UNAVAILABLE,
+        | NOT_WRITTEN,
     ),
     Operation(
         method="POST",
@@ -126,7 +125,7 @@ OPERATIONS = [
         bodies={JSON: LoginBody},
         answer=SessionBody,
         sets_cookie=True,
-        problems=WRONG_JSON | {401: "The username or the password is wrong."} | TOO_MANY | UNAVAILABLE,
+        problems=WRONG_JSON | {401: "The username or the password is wrong."} | TOO_MANY | NOT_WRITTEN,
     ),
     Operation(
         method="POST",
@@ -141,7 +140,7 @@ OPERATIONS = [
         body_required=False,
         answer=TokensBody,
         sets_cookie=True,
-        problems=WRONG_JSON | {401: "The refresh token is missing, wrong, expired or used."} | UNAVAILABLE,
+        problems=WRONG_JSON | {401: "The refresh token is missing, wrong, expired or used."} | NOT_WRITTEN,
     ),
     Operation(
         method="POST",
@@ -152,7 +151,7 @@ OPERATIONS = [
         description="Ends the session, clears the cookie and closes all connections of the user. Other sessions may "
         "reconnect.",
         success=204,
-        problems=UNAVAILABLE,
+        problems=NOT_WRITTEN,
     ),
     Operation(
         method="GET",
@@ -172,7 +171,7 @@ OPERATIONS = [
         summary="Delete the account with all its dreams and images",
         description="Ends all sessions of the user first, so every connection closes. The username is free afterwards.",
         success=204,
-        problems=UNAVAILABLE,
+        problems=NOT_WRITTEN,
     ),
     # ---- dreams
     Operation(
@@ -229,8 +228,7 @@ OPERATIONS = [
         problems=WRONG_JSON
         | NO_IMAGE
         | {409: "The content has become shorter meanwhile, and a position lies behind its end."}
-        | UNAVAILABLE
-        | NO_ROOM,
+        | NOT_WRITTEN,
     ),
     Operation(
         method="DELETE",
@@ -240,7 +238,7 @@ OPERATIONS = [
         summary="Delete a dream with its images",
         description="The dream is gone at once for every reader; listeners receive `dream_deleted`.",
         success=204,
-        problems=NO_DREAM | UNAVAILABLE,
+        problems=NO_DREAM | NOT_WRITTEN,
     ),
     Operation(
         method="GET",
@@ -284,7 +282,7 @@ OPERATIONS = [
         summary="Remove an image",
         description="The image is gone at once, and its id is never used again. The other images stay where they are.",
         success=204,
-        problems=NO_IMAGE | UNAVAILABLE,
+        problems=NO_IMAGE | NOT_WRITTEN,
     ),
     Operation(
         method="POST",
@@ -296,7 +294,7 @@ OPERATIONS = [
         "`processing` again, with the next `attempt`.",
         success=202,
         answer=DreamBody,
-        problems=NO_IMAGE | {409: "The image has not failed."} | UNAVAILABLE,
+        problems=NO_IMAGE | {409: "The image has not failed."} | NOT_WRITTEN,
     ),
     Operation(
         method="GET",
@@ -326,6 +324,7 @@ OPERATIONS = [
                 403: "The URL has expired or was altered.",
                 404: "There is no such image.",
                 416: "The range lies behind the end of the file.",
+                503: "The disk does not answer.",
             },
             problem_media=TEXT,
         )

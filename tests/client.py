@@ -34,6 +34,7 @@ SLOW: dict[str, object] = {
     "websocket__ping_timeout": seconds(20),
     "websocket__slow_timeout": seconds(10),
 }
+NO_ANSWER = 599  # of Tornado: a failed request
 BOUNDARY = "dream-boundary-7f3a"
 
 Json = dict[str, Any]
@@ -158,6 +159,22 @@ def _read_text(path: Path) -> str:
         return ""
 
 
+class CheckedClient(SimpleAsyncHTTPClient):
+    """Fails a request whose answer is not as documented; every `AsyncHTTPClient()` of the tests is one."""
+
+    def fetch_impl(self, request: HTTPRequest, callback: Callable[[HTTPResponse], None]) -> None:
+        def check(answer: HTTPResponse) -> None:
+            url = urlsplit(request.url)
+            try:
+                if answer.code != NO_ANSWER and request.streaming_callback is None:
+                    contract.answer(request.method, url.path, answer.code, answer.headers, answer.body)
+            except AssertionError as error:
+                answer = HTTPResponse(request, NO_ANSWER, error=error)
+            callback(answer)
+
+        super().fetch_impl(request, check)
+
+
 class Api:
     """A client of the HTTP API, signed in or not."""
 
@@ -165,7 +182,7 @@ class Api:
         self.url = url
         self.access = ""
         self.refresh = ""
-        self.http = SimpleAsyncHTTPClient(force_instance=True, max_clients=500, max_body_size=1 << 30)
+        self.http = CheckedClient(force_instance=True, max_clients=500, max_body_size=1 << 30)
 
     async def __aenter__(self) -> Self:
         return self
@@ -200,10 +217,7 @@ class Api:
             follow_redirects=False,
             decompress_response=False,
         )
-        answer = await self.http.fetch(request, raise_error=False)
-        if request.url.startswith(self.url):
-            contract.answer(method, request.url.removeprefix(self.url), answer.code, answer.headers, answer.body)
-        return answer
+        return await self.http.fetch(request, raise_error=False)
 
     async def json(self, method: str, path: str, body: Any = None, *, status: int = 200, **more: Any) -> Any:
         """The decoded body of the answer, which must have this status."""
@@ -303,6 +317,7 @@ class Socket(Listener):
         """Authenticates with the token `header` in the handshake, or with the token `message` in the first message."""
         super().__init__()
         self._url = url.replace("http", "ws", 1) + path
+        self._channel = contract.channel(path)
         self._headers = dict(headers or {}) | ({"Authorization": f"Bearer {header}"} if header else {})
         self._first = message
 
@@ -324,7 +339,7 @@ class Socket(Listener):
 
     async def send(self, message: Json | str) -> None:
         text = message if isinstance(message, str) else json.dumps(message)
-        contract.sent(text)
+        contract.sent(self._channel, text)
         await self._connection.write_message(text)
 
     async def close_code(self) -> int | None:
@@ -338,7 +353,7 @@ class Socket(Listener):
     async def _read(self) -> None:
         try:
             while (text := await self._connection.read_message()) is not None:
-                contract.message(text)
+                contract.message(self._channel, text)
                 self.messages.append(json.loads(text))
             contract.closed(self._connection.close_code)
         finally:
@@ -406,6 +421,6 @@ class Events(Listener):
         fields = dict(line.split(": ", 1) for line in event.split("\n"))
         self.retry = int(fields.get("retry", self.retry))
         if "data" in fields:
-            contract.message(fields["data"])
+            contract.message("events", fields["data"])
             self.messages.append(json.loads(fields["data"]))
             self.ids.append(fields.get("id", ""))

@@ -8,11 +8,16 @@ from typing import Any
 
 import pytest
 from motor.motor_asyncio import AsyncIOMotorDatabase
+from tornado.httpclient import AsyncHTTPClient
 from tornado.ioloop import IOLoop
 
 from storage.mongo import Mongo
 from storage.mongod import Mongod
 from tests import contract, pace
+from tests.client import CheckedClient
+
+AsyncHTTPClient.configure(CheckedClient)
+NEVER_SEEN = pytest.StashKey[list[str]]()
 
 
 def pytest_report_header() -> str:
@@ -36,18 +41,29 @@ def pytest_testnodedown(node: Any) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """In a worker process: give what it saw of the contracts to the process that started it."""
+    """Pass on what a worker process saw of the contracts; fail a whole run that did not see everything.
+
+    A run with a failure sees less, and has failed already.
+    """
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["contract"] = sorted(contract.seen)
+    elif session.exitstatus == pytest.ExitCode.OK and _is_whole(session.config):
+        session.config.stash[NEVER_SEEN] = contract.never_seen()
+        if session.config.stash[NEVER_SEEN]:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _is_whole(config: pytest.Config) -> bool:
+    """Does the run have every test, rather than some that its command line chose?"""
+    choices = ("keyword", "markexpr", "deselect", "ignore", "ignore_glob", "collectonly")
+    return config.args_source is pytest.Config.ArgsSource.TESTPATHS and not any(map(config.getoption, choices))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """What the campaigns did, so that a log shows it and a failure can be repeated; and what a full run never saw."""
-    if config.args_source is pytest.Config.ArgsSource.TESTPATHS and not (
-        config.option.keyword or config.option.markexpr
-    ):
-        terminalreporter.section("documented, but never seen in this run")
-        terminalreporter.write_line("\n".join(sorted(contract.documented() - contract.seen)))
+    """What a whole run never saw, and what the campaigns did, so that a log shows it and a failure can be repeated."""
+    if never_seen := config.stash.get(NEVER_SEEN, []):
+        terminalreporter.section("FAILED: documented, but never seen in this run", red=True)
+        terminalreporter.write_line("\n".join(never_seen))
     reports = [each for kind in ("passed", "failed") for each in terminalreporter.getreports(kind)]
     found = [value for report in reports for name, value in report.user_properties if name == "campaign"]
     if found:

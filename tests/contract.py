@@ -33,8 +33,13 @@ def documented() -> set[str]:
         for method, call in calls.items()
         for status in call["responses"]
     }
-    messages = {f"message {each['name']}" for each in asyncapi()["components"]["messages"].values()}
+    messages = {f"{channel} {kind}" for channel in asyncapi()["channels"] for kind in _messages(channel)}
     return answers | messages | {f"close {code}" for code in _close_codes()}
+
+
+def never_seen() -> list[str]:
+    """What of `documented` no test has seen so far."""
+    return sorted(documented() - seen)
 
 
 def answer(method: str, path: str, status: int, headers: Mapping[str, str], body: bytes) -> None:
@@ -54,21 +59,29 @@ def answer(method: str, path: str, status: int, headers: Mapping[str, str], body
     seen.add(where)
 
 
-def message(text: str | bytes) -> None:
+def message(channel: str, text: str | bytes) -> None:
     """Fails when a message of a server, or one that a client sent and a server takes, is not as documented."""
     value = json.loads(text)
     kind = str(value.get("type"))
-    assert kind in _messages(), f"{kind} is not documented"
-    _check(f"message {kind}", "asyncapi", _messages()[kind], value)
-    seen.add(f"message {kind}")
+    where = f"{channel} {kind}"
+    assert kind in _messages(channel), f"{where} is not documented"
+    _check(where, "asyncapi", _messages(channel)[kind], value)
+    seen.add(where)
 
 
-def sent(text: str | bytes) -> None:
+def sent(channel: str, text: str | bytes) -> None:
     """Remembers a message from a client that is as documented; others are sent to see them refused."""
     try:
-        message(text)
+        message(channel, text)
     except (AssertionError, AttributeError, ValueError):
         return
+
+
+def channel(path: str) -> str:
+    """The channel of messages that a path opens."""
+    if not path.startswith("/ws/"):
+        return "events"
+    return "dream" if path.removeprefix("/ws/dream-images").strip("/") else "dreams"
 
 
 def closed(code: int | None) -> None:
@@ -132,8 +145,11 @@ def _pattern(template: str) -> re.Pattern[str]:
 
 
 @cache
-def _messages() -> dict[str, Json]:
-    return {each["name"]: each["payload"] for each in asyncapi()["components"]["messages"].values()}
+def _messages(channel: str) -> dict[str, Json]:
+    """The schema of each message of a channel, by its type."""
+    components = asyncapi()["components"]["messages"]
+    found = [components[name] for name in asyncapi()["channels"][channel]["messages"]]
+    return {each["name"]: each["payload"] for each in found}
 
 
 @cache

@@ -33,6 +33,7 @@ from tests.client import Api
 from tests.storage.conftest import ADA
 
 MAX_IMAGES = 3
+MAX_UPLOADS = 20  # images of an account in an hour
 TOKENS = Tokens(b"x" * 32, access_lifetime=900, refresh_lifetime=900)
 
 
@@ -72,7 +73,7 @@ class Rest:
             return lambda key: f"{base_url}/media/{key}"
 
         parts: dict[str, Any] = {
-            "limits": RateLimits(config.Limits(images=20)),
+            "limits": RateLimits(config.Limits(images=MAX_UPLOADS)),
             "dreams": self.dreams,
             "jobs": self.jobs,
             "staging": Staging(self.staged),

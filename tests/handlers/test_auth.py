@@ -64,7 +64,6 @@ class Server:
         return Application(
             [
                 ("/api/auth/register", RegisterHandler, {**entering, "registration_open": registration_open}),
-                ("/api/closed/register", RegisterHandler, {**entering, "registration_open": False}),
                 ("/api/auth/login", LoginHandler, entering),
                 ("/api/auth/refresh", RefreshHandler, leaving),
                 ("/api/auth/logout", LogoutHandler, leaving),
@@ -134,8 +133,9 @@ def server(database: AsyncIOMotorDatabase[dict[str, Any]], io_loop: IOLoop, pass
 
 
 @pytest.fixture
-def app(server: Server) -> Application:
-    return server.app()
+def app(server: Server, request: pytest.FixtureRequest) -> Application:
+    """Its parameter, where a test gives one: is registration open?"""
+    return server.app(registration_open=getattr(request, "param", True))
 
 
 @pytest.fixture
@@ -218,9 +218,11 @@ async def test_taken_name_is_refused(client: Client) -> None:
 
 
 @pytest.mark.gen_test
+@pytest.mark.usefixtures("app")
+@pytest.mark.parametrize("app", [False], indirect=True)
 async def test_closed_server_takes_nobody(client: Client) -> None:
     """Where registration is closed, nobody can make an account."""
-    assert "no new accounts" in problem(await client.post("/api/closed/register", ANN), 403)["detail"]
+    assert "no new accounts" in problem(await client.post("/api/auth/register", ANN), 403)["detail"]
 
 
 @pytest.mark.gen_test

@@ -3,6 +3,9 @@
 import asyncio
 import gzip
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -182,13 +185,13 @@ def test_the_suite_remembers_what_is_as_documented(monkeypatch: pytest.MonkeyPat
     """Each by the name under which the contracts have it."""
     monkeypatch.setattr(contract, "seen", set())
     contract.answer("GET", "/api/dreams/1?since=5", 404, PROBLEM, MISSING)
-    contract.message('{"type": "heartbeat", "dream_id": "1", "revision": 2, "timestamp": 1.5}')
-    contract.sent('{"type": "ping", "timestamp": 1}')
-    contract.sent('{"type": "ping", "timestamp": "1"}')
-    contract.sent("no JSON")
+    contract.message("events", '{"type": "heartbeat", "dream_id": "1", "revision": 2, "timestamp": 1.5}')
+    contract.sent("dream", '{"type": "ping", "timestamp": 1}')
+    contract.sent("dream", '{"type": "ping", "timestamp": "1"}')
+    contract.sent("dream", "no JSON")
     contract.closed(4403)
     contract.closed(1006)
-    expected = {"GET /api/dreams/{dream_id} 404", "message heartbeat", "message ping", "close 4403"}
+    expected = {"GET /api/dreams/{dream_id} 404", "events heartbeat", "dream ping", "close 4403"}
     assert contract.seen == expected <= contract.documented()
 
 
@@ -198,10 +201,38 @@ def test_the_suite_remembers_what_is_as_documented(monkeypatch: pytest.MonkeyPat
 def test_the_suite_notices_a_message_that_is_not_documented(text: str) -> None:
     """An unknown type, a wrong value, an unknown field."""
     with pytest.raises(AssertionError):
-        contract.message(text)
+        contract.message("dream", text)
 
 
 def test_the_suite_notices_a_close_code_that_is_not_documented() -> None:
     """A client could not know what to do."""
     with pytest.raises(AssertionError):
         contract.closed(4999)
+
+
+@pytest.mark.parametrize(
+    ("seen", "options", "status", "missing"),
+    [
+        ("documented()", ["--numprocesses=2"], 0, []),
+        ("documented() - {'GET / 304', 'close 4102'}", ["--numprocesses=2"], 1, ["GET / 304", "close 4102"]),
+        ("documented() - {'events error'}", [], 1, ["events error"]),
+        ("set()", ["tests"], 0, []),
+        ("set()", ["-k", "sees"], 0, []),
+    ],
+    ids=["all", "processes", "one", "path", "keyword"],
+)
+def test_a_whole_run_that_does_not_see_everything_fails(
+    tmp_path: Path, seen: str, options: list[str], status: int, missing: list[str]
+) -> None:
+    """It names what it did not see; a run of chosen tests does not."""
+    (tmp_path / "setup.cfg").write_text("[tool:pytest]\ntestpaths = tests\n")
+    (tmp_path / "tests").mkdir()
+    source = f"from tests.contract import documented, seen\n\ndef test_sees():\n    seen.update({seen})\n"
+    (tmp_path / "tests" / "test_one.py").write_text(source)
+    command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider", *options]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment["PYTHONPATH"] = str(ROOT)
+    found = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=WITHIN)
+    assert found.returncode == status, found.stdout + found.stderr
+    listed = found.stdout.partition("never seen in this run")[2].split("\n")[1:]
+    assert [line for line in listed if line and not line.startswith("=")] == missing

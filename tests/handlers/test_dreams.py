@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from storage.model import Dream
 from tests import photos
 from tests.client import MULTIPART, Json, multipart
 from tests.handlers.conftest import MAX_IMAGES, Rest
@@ -202,6 +203,27 @@ async def test_a_wrong_change_changes_nothing(rest: Rest, changes: Json, field: 
     dream = await rest.ada.dream(PHOTO, content="rain")
     assert mistakes(await rest.ada.json("PATCH", f"/api/dreams/{dream['id']}", changes, status=422)) == [field]
     assert await rest.ada.get(dream["id"]) == dream
+
+
+@pytest.mark.gen_test
+async def test_a_position_may_lie_behind_a_content_that_became_shorter(
+    rest: Rest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the check and the change: the change is refused as a whole."""
+    dream = await rest.ada.dream(PHOTO, content="rain")
+    read = rest.dreams.get
+
+    async def read_before_it_is_shortened(owner: str, dream_id: str) -> Dream:
+        before = await read(owner, dream_id)
+        await rest.dreams.update(owner, dream_id, {"content": "r"})
+        return before
+
+    monkeypatch.setattr(rest.dreams, "get", read_before_it_is_shortened)
+    changes = {"title": "x", "images": [{"id": 1, "position": 3}]}
+    await rest.ada.json("PATCH", f"/api/dreams/{dream['id']}", changes, status=409)
+    monkeypatch.undo()
+    after = await rest.ada.get(dream["id"])
+    assert (after["title"], after["content"], after["images"][0]["position"]) == (dream["title"], "r", 1)
 
 
 @pytest.mark.gen_test

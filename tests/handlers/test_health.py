@@ -59,6 +59,7 @@ async def test_a_server_whose_parts_answer_is_ready(http_client: AsyncHTTPClient
     assert body.pop("status") == "ready"
     assert set(body.values()) == {"ok"}
     assert {"database", "storage", "workers"} <= set(body)
+    assert (await http_client.fetch(f"{base_url}/readyz", method="HEAD")).code == 200
 
 
 @pytest.mark.gen_test

@@ -11,7 +11,7 @@ import pytest
 from storage.files import CHUNK
 from tests import photos
 from tests.client import MULTIPART, Json, multipart
-from tests.handlers.conftest import MAX_IMAGES, Rest
+from tests.handlers.conftest import MAX_IMAGES, MAX_UPLOADS, Rest
 from tests.handlers.test_dreams import PHOTO, mistakes
 from tests.storage.conftest import BOB
 
@@ -19,6 +19,28 @@ NO_ID = "0" * 24
 
 
 # ---- adding
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("added", [False, True])
+async def test_images_are_refused_in_a_form_that_cannot_be_read(rest: Rest, added: bool) -> None:
+    """In a new dream and in one that exists: no form is 400, and a file of no accepted format is 415."""
+    path = f"/api/dreams/{(await rest.ada.dream())['id']}/images" if added else "/api/dreams"
+    await rest.ada.json("POST", path, b"no form", status=400, headers=MULTIPART)
+    await rest.ada.json("POST", path, multipart(b"no image"), status=415, headers=MULTIPART)
+    assert rest.uploads() == 0
+
+
+@pytest.mark.gen_test
+async def test_an_account_uploads_so_many_images_an_hour(rest: Rest) -> None:
+    """However they come; the answer says when to come back."""
+    for _ in range(MAX_UPLOADS // 2):
+        dream = await rest.ada.dream(PHOTO, photos.small_jpeg(2))
+    uploads = rest.uploads()
+    for path in ("/api/dreams", f"/api/dreams/{dream['id']}/images"):
+        answer = await rest.ada.call("POST", path, multipart(PHOTO), headers=MULTIPART)
+        assert (answer.code, int(answer.headers["Retry-After"]) > 0) == (429, True)
+    assert rest.uploads() == uploads
 
 
 @pytest.mark.gen_test

@@ -143,6 +143,27 @@ async def test_a_disk_that_fails_is_not_a_missing_picture(
     monkeypatch.setattr(files, "size", size)
     answer = await call(http_client, picture)
     assert (answer.code, answer.body) == (503, b"Service Unavailable\n")
+    assert (await call(http_client, picture, "HEAD")).code == 503
+
+
+@pytest.mark.gen_test
+async def test_the_headers_of_a_picture_are_those_of_the_picture(
+    http_client: AsyncHTTPClient, picture: str, base_url: str
+) -> None:
+    """`HEAD` answers as `GET` does, whatever the answer is, but without a body."""
+    etag = (await call(http_client, picture)).headers["ETag"]
+    cases: list[tuple[int, str, dict[str, str]]] = [
+        (200, picture, {}),
+        (206, picture, {"Range": "bytes=10-19"}),
+        (304, picture, {"If_None_Match": etag}),
+        (403, picture + "x", {}),
+        (404, base_url + "/media/u1/d1/1/2048.html", {}),
+        (416, picture, {"Range": f"bytes={SIZE}-"}),
+    ]
+    for status, address, headers in cases:
+        got, head = [await call(http_client, address, method, **headers) for method in ("GET", "HEAD")]
+        assert (got.code, head.code, head.body) == (status, status, b"")
+        assert {**got.headers, "Date": ""} == {**head.headers, "Date": ""}
 
 
 @pytest.mark.gen_test

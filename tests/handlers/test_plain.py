@@ -22,7 +22,7 @@ class Plain(RequestHandler):
 
 @pytest.fixture
 def app() -> Application:
-    return Application([("/", Plain)], log_function=lambda handler: None)
+    return Application([("/plain", Plain)], log_function=lambda handler: None)
 
 
 async def call(http_client: AsyncHTTPClient, url: str, method: str = "GET", language: str = "") -> HTTPResponse:
@@ -46,7 +46,7 @@ async def test_a_refusal_is_a_line_in_the_readers_language(
     http_client: AsyncHTTPClient, base_url: str, query: str, language: str, status: int, text: str
 ) -> None:
     """A sentence, or what the status says; no cache keeps it."""
-    answer = await call(http_client, f"{base_url}/?{query}", language=language)
+    answer = await call(http_client, f"{base_url}/plain?{query}", language=language)
     assert (answer.code, answer.body.decode()) == (status, text)
     assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
     assert answer.headers["Cache-Control"] == "no-store"
@@ -59,6 +59,6 @@ async def test_a_method_that_is_not_allowed_learns_which_are(
     http_client: AsyncHTTPClient, base_url: str, method: str
 ) -> None:
     """In the header, and in words."""
-    answer = await call(http_client, base_url, method)
+    answer = await call(http_client, f"{base_url}/plain", method)
     assert (answer.code, answer.headers["Allow"]) == (405, "GET, HEAD")
     assert answer.body == b"Methods that are allowed here: GET, HEAD.\n"

@@ -29,6 +29,7 @@ from handlers.tokens import Tokens
 from handlers.websocket import MAX_QUEUED, DreamSocket
 from storage.errors import NotFound, Unavailable
 from storage.model import Dream, State
+from tests import contract
 from tests.client import WITHIN, Json, until
 from tests.handlers.test_subscribers import dream, image
 from tests.pace import seconds
@@ -59,8 +60,9 @@ class Dreams:
 class Client:
     """A WebSocket client of Tornado's that reads JSON."""
 
-    def __init__(self, socket: WebSocketClientConnection) -> None:
+    def __init__(self, socket: WebSocketClientConnection, channel: str) -> None:
         self.socket = socket
+        self._channel = channel
 
     async def read(self) -> Json:
         text = await asyncio.wait_for(self._read(), WITHIN)
@@ -82,10 +84,16 @@ class Client:
         return self.socket.close_code, messages
 
     async def say(self, message: Json | str) -> None:
+        contract.sent(self._channel, message if isinstance(message, str) else json.dumps(message))
         await self.socket.write_message(message)
 
     async def _read(self) -> str | bytes | None:
-        return await self.socket.read_message()
+        text = await self.socket.read_message()
+        if text is None:
+            contract.closed(self.socket.close_code)
+        else:
+            contract.message(self._channel, text)
+        return text
 
 
 class World:
@@ -160,7 +168,7 @@ class World:
         address = f"ws://127.0.0.1:{self.port}/ws/dream-images/{dream_id}"
         client = await websocket_connect(HTTPRequest(address, headers=named))
         self._clients.append(client)
-        return Client(client)
+        return Client(client, contract.channel(f"/ws/dream-images/{dream_id}"))
 
     def nobody_is_left(self) -> bool:
         return len(self.subscribers) == 0 and not self.subscribers._dreams
@@ -203,6 +211,7 @@ class RawClient:
             found += data
             if closing_code(found):
                 break
+        contract.closed(closing_code(found))
         return bytes(found)
 
 
@@ -505,6 +514,22 @@ async def test_many_dreams_on_one_connection() -> None:
         world.subscribers.publish(dream(7, BUSY, id="d2"), None)
         await client.say({"type": "ping", "timestamp": 1})
         assert (await client.read())["type"] == "pong"
+
+
+@pytest.mark.gen_test
+async def test_a_connection_of_many_dreams_gets_every_message() -> None:
+    """It may authenticate late, and gets progress, heartbeats and the warning that its token ends."""
+    async with World(ping_interval=0.25, ping_timeout=WITHIN) as world:
+        client = await world.connect("", token=None)
+        token = world.token(now=time.time() - 900 + seconds(30))
+        await client.say({"type": "authenticate", "token": f"Bearer {token}"})
+        await client.say({"type": "subscribe", "dream_ids": ["d1"]})
+        wanted = {"connection_established", "token_expiring", "image_update", "heartbeat"}
+        while wanted:
+            wanted.discard((await client.read())["type"])
+        world.subscribers.publish(dream(2, image(1)), image(1))
+        while (await client.read())["type"] != "image_progress":
+            pass
 
 
 # ---- time

@@ -9,7 +9,7 @@ import pytest
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
-from tests import photos
+from tests import contract, photos
 from tests.client import WITHIN, Api, Json, Server, settings, until
 
 HELLO = "连接已建立，等待图片处理状态更新"
@@ -46,10 +46,12 @@ class OldClient:
         await asyncio.wait_for(self._reader, WITHIN)
 
     async def send(self, message: Json) -> None:
+        contract.sent("dream", json.dumps(message))
         await self._connection.write_message(json.dumps(message))
 
     async def _read(self) -> None:
         while (text := await self._connection.read_message()) is not None:
+            contract.message("dream", text)
             message = json.loads(text)
             if message["type"] in KNOWN:
                 self.messages.append({name: message[name] for name in KNOWN[message["type"]]})
