@@ -57,7 +57,7 @@ Url = Annotated[
         extra_json_schema={"format": "uri"},
     ),
 ]
-FailureCode = Annotated[str, Meta(extra_json_schema={"enum": list(FAILURES)})]
+FailureCode = Annotated[str, Meta(extra_json_schema={"$ref": "FailureCode"})]  # a schema of its own, in `schemas.py`
 
 # ---- accounts
 
@@ -105,9 +105,7 @@ class VariantBody(Struct):
 class ImageErrorBody(Struct):
     """Why an image has failed."""
 
-    code: Annotated[
-        FailureCode, Meta(description="; ".join(f"`{code}`: {text}" for code, (text, _) in FAILURES.items()))
-    ]
+    code: FailureCode
     message: Annotated[str, Meta(description="A sentence for people.", examples=[FAILURES["corrupt"][0]])]
     retryable: Annotated[
         bool, Meta(description="Whether another try can help. It is advice: the server retries any failed image.")

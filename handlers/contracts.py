@@ -12,10 +12,11 @@ import msgspec
 from msgspec import Struct
 
 from handlers.bodies import DreamBody, ProblemBody
+from handlers.conversation import ENDINGS
 from handlers.messages import CLOSE_CODES
-from handlers.operations import JSON, OPERATIONS, PROBLEM_TYPES, Operation
+from handlers.operations import IMAGE, JSON, OPERATIONS, PROBLEM_TYPES, TEXT, Operation
 from handlers.requests import KEY_LENGTH
-from handlers.schemas import RECEIVED, RECEIVED_MANY, SENT, STREAMED, example, fields, name, ref, schemas, used
+from handlers.schemas import RECEIVED, RECEIVED_MANY, SENT, STREAMED, example, fields, name, ref, schemas, unions, used
 from version import VERSION
 
 Json = dict[str, Any]
@@ -76,6 +77,7 @@ SET_COOKIE = {
     "`SameSite=Strict`, and `Secure` under https. It lasts as long as the token: 30 days by default.",
     "schema": {"type": "string"},
 }
+PART = {"images": IMAGE}  # repeated part of a form -> its media type, if not text
 CHALLENGE = {"description": "How to authenticate.", "schema": {"const": "Bearer"}}
 # Where an answer that shows a dream has the parameters of further calls.
 LINKED = {"dream_id": "$response.body#/id", "image_id": "$response.body#/images/0/id"}
@@ -156,6 +158,9 @@ def _body(media: str, kind: type[Struct]) -> Json:
     content: Json = {"schema": ref(kind)}
     if media == JSON:
         content["example"] = example(ref(kind))
+    elif repeated := {field for field, each in fields(kind).items() if each.get("type") == "array"}:
+        # One part for each value, by name; the default for a list of numbers would be one part with JSON.
+        content["encoding"] = {field: {"contentType": PART.get(field, TEXT)} for field in sorted(repeated)}
     return content
 
 
@@ -261,7 +266,7 @@ def asyncapi() -> Json:
         },
         "components": {
             "messages": messages,
-            "schemas": used(messages),
+            "schemas": used([messages, unions()]) | unions(),
             "securitySchemes": SECURITY,
         },
     }
@@ -320,7 +325,12 @@ def _socket(path: str, title: str, kinds: tuple[type[Struct], ...], more: str) -
         "servers": [{"$ref": "#/servers/ws"}, {"$ref": "#/servers/wss"}],
         "bindings": {"ws": {"method": "GET", "bindingVersion": "0.1.0"}},
         "x-close-codes": [
-            {"code": code, "meaning": text, "then": "reconnect" if code < 4400 and code != 1000 else "stop"}
+            {
+                "code": code,
+                "meaning": text,
+                "then": "reconnect" if code < 4400 and code != 1000 else "stop",
+                "errors": [name for name, (each, announced) in ENDINGS.items() if each == code and announced],
+            }
             for code, text in CLOSE_CODES.items()
         ],
         "x-close-code-rule": "Below 4400 a client reconnects, from 4400 it stops. 1000 is the regular end.",

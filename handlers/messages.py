@@ -206,13 +206,7 @@ class PongMessage(ServerMessage, tag="pong"):
 class ErrorMessage(ServerMessage, tag="error"):
     """Something the client did was wrong, or the connection ends for the reason given."""
 
-    code: Annotated[
-        str,
-        Meta(
-            description=" ".join(f"`{code}`: {text}" for code, text in SENTENCES["en"].items() if code in ERRORS),
-            extra_json_schema={"enum": list(ERRORS)},
-        ),
-    ]
+    code: Annotated[str, Meta(extra_json_schema={"$ref": "ErrorCode"})]  # a schema of its own, in `schemas.py`
     message: Annotated[str, Meta(description="A sentence for people, in Chinese or English.")]
     dream_id: Annotated[str, Meta(description="The dream that the error is about.")] | UnsetType = UNSET
     retry_after: Annotated[int, Meta(description="Seconds after which to reconnect.", ge=0)] | UnsetType = UNSET

@@ -11,7 +11,10 @@ import msgspec
 from msgspec import Struct
 
 from handlers.bodies import ProblemBody
+from handlers.conversation import ENDINGS
 from handlers.messages import (
+    ERRORS,
+    SENTENCES,
     AuthenticateMessage,
     ConnectionEstablishedMessage,
     DreamDeletedMessage,
@@ -24,8 +27,10 @@ from handlers.messages import (
     SubscribeMessage,
     TokenExpiringMessage,
     UnsubscribeMessage,
+    error_message,
 )
 from handlers.operations import OPERATIONS
+from storage.model import FAILURES
 
 Json = dict[str, Any]
 ROOT = "#/components/schemas/"
@@ -41,6 +46,38 @@ STREAMED = (
 SENT = (ConnectionEstablishedMessage, *STREAMED, PongMessage)
 RECEIVED = (AuthenticateMessage, PingMessage)
 RECEIVED_MANY = (*RECEIVED, SubscribeMessage, UnsubscribeMessage)
+
+
+# What follows an `error` of a code, where the code alone does not say it.
+STAYS_OPEN = {
+    "bad_message": "stays open; the fifth closes with 4400",
+    "not_found": "4403 on the channel of one dream, stays open on that of many",
+    "too_many_dreams": "stays open",
+}
+
+
+def _follows(code: str) -> str:
+    close, announced = ENDINGS.get(code, (0, True))
+    return STAYS_OPEN.get(code) or (f"{close}" if announced else f"{close} without an `error`")
+
+
+# Schemas that no Struct has.
+CODES: Json = {
+    "ErrorCode": {
+        "type": "string",
+        "enum": list(ERRORS),
+        "description": "Why the server sends an `error`. In brackets: what the WebSocket does next. The event "
+        "stream ends after each.\n\n"
+        + "\n\n".join(f"`{code}` ({_follows(code)}): {SENTENCES['en'][code]}" for code in ERRORS),
+    },
+    "FailureCode": {
+        "type": "string",
+        "enum": list(FAILURES),
+        "description": "Why an image has failed.\n\n"
+        + "\n\n".join(f"`{code}`: {text}" for code, (text, _) in FAILURES.items()),
+    },
+}
+EXAMPLES: Json = {"ErrorMessage": msgspec.to_builtins(error_message("rate_limited", "en", retry_after=30))}
 
 
 def ref(kind: type[Struct]) -> Json:
@@ -60,7 +97,21 @@ def schemas() -> Json:
     kinds |= {ProblemBody, *SENT, *RECEIVED_MANY}
     ordered = sorted(kinds, key=lambda kind: kind.__name__)
     _, found = msgspec.json.schema_components(ordered, ref_template=ROOT + "{name}")
-    return {name(kind): _polished(schema) for kind, schema in sorted(found.items())}
+    made = {name(kind): _polished(schema) for kind, schema in found.items()}
+    for each, value in EXAMPLES.items():
+        made[each]["examples"] = [value]
+    return dict(sorted((made | CODES | unions()).items()))
+
+
+def unions() -> Json:
+    """Every message that a server sends, and every message that a client sends."""
+    return {
+        union: {"description": text, "oneOf": [ref(kind) for kind in kinds], "discriminator": "type"}
+        for union, text, kinds in (
+            ("ServerMessage", "Any message from the server.", SENT),
+            ("ClientMessage", "Any message from a client.", RECEIVED_MANY),
+        )
+    }
 
 
 def fields(kind: type[Struct]) -> dict[str, Json]:
@@ -121,6 +172,7 @@ def _polished(schema: Any) -> Any:
     if isinstance(text := found.get("description"), str):
         found["description"] = inspect.cleandoc(text)
     if isinstance(target := found.get("$ref"), str):
+        found.pop("type", None)
         found["$ref"] = ROOT + name(target.rpartition("/")[2])
     if isinstance(values := found.get("enum"), list):
         found["type"] = "string"

@@ -5,7 +5,7 @@ Pure: it must not know where the file lies. `make types` writes it.
 
 from typing import Any
 
-from handlers.schemas import RECEIVED_MANY, ROOT, SENT, name, schemas
+from handlers.schemas import ROOT, schemas
 
 Json = dict[str, Any]
 
@@ -15,10 +15,7 @@ WIDTH = 120
 
 def declarations() -> str:
     """One interface for each object, one type for each choice, and the unions of all messages."""
-    found = [_declared(each, schema) for each, schema in schemas().items()]
-    for union, kinds in (("ServerMessage", SENT), ("ClientMessage", RECEIVED_MANY)):
-        found.append(_choice(f"export type {union} =", " | ".join(name(kind.__name__) for kind in kinds), "") + "\n")
-    return "\n".join([HEAD, *found])
+    return "\n".join([HEAD, *(_declared(each, schema) for each, schema in schemas().items())])
 
 
 def _declared(name: str, schema: Json) -> str:
@@ -57,6 +54,8 @@ def _type(schema: Json) -> str:
         return f"'{schema['const']}'"
     if "enum" in schema:
         return " | ".join(f"'{each}'" for each in schema["enum"])
+    if "oneOf" in schema:
+        return " | ".join(_type(each) for each in schema["oneOf"])
     if "anyOf" in schema and "type" not in schema:
         return " | ".join(_type(each) for each in schema["anyOf"])
     match schema.get("type"):

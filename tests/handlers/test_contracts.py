@@ -123,6 +123,21 @@ def test_a_body_that_is_no_json_has_no_schema() -> None:
         assert content == {"schema": {}}
 
 
+def test_the_parts_of_a_form_are_described() -> None:
+    """Each repeated part is one value of its own media type."""
+    form = openapi()["paths"]["/api/dreams"]["post"]["requestBody"]["content"]["multipart/form-data"]
+    types = {field: each["contentType"] for field, each in form["encoding"].items()}
+    assert types == {"images": "image/*", "positions": "text/plain", "tags": "text/plain"}
+
+
+def test_the_messages_have_unions() -> None:
+    """One for each direction, which generated clients take."""
+    schemas = asyncapi()["components"]["schemas"]
+    assert len(schemas["ServerMessage"]["oneOf"]) == len(SENT)
+    assert errors(asyncapi(), schemas["ClientMessage"], {"type": "ping", "timestamp": 1}) == []
+    assert errors(asyncapi(), schemas["ClientMessage"], {"type": "pong", "timestamp": 1}) != []
+
+
 def test_every_channel_has_its_messages_and_close_codes() -> None:
     """Both WebSockets send all messages and close with all codes; the stream leaves out what it cannot answer."""
     channels = asyncapi()["channels"]

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from handlers.bodies import ImageBody
-from handlers.messages import ErrorMessage, PingMessage
-from handlers.schemas import example, name, ref, schemas, used
+from handlers.conversation import ENDINGS
+from handlers.messages import ERRORS, ErrorMessage, PingMessage
+from handlers.schemas import STAYS_OPEN, example, name, ref, schemas, used
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,7 @@ def test_required_fields_are_those_that_always_come() -> None:
 
 def test_the_schemas_that_are_used_come_with_theirs() -> None:
     """Also through others."""
-    assert set(used(ref(ImageBody))) == {"Image", "ImageError", "Status", "Variant"}
+    assert set(used(ref(ImageBody))) == {"FailureCode", "Image", "ImageError", "Status", "Variant"}
 
 
 @pytest.mark.parametrize(
@@ -67,3 +68,22 @@ def test_the_schemas_that_are_used_come_with_theirs() -> None:
 def test_an_example_is_made_of_its_parts(schema: dict[str, Any], value: Any) -> None:
     """A field's own example comes first."""
     assert example(schema) == value
+
+
+def test_codes_are_schemas_with_what_follows() -> None:
+    """A client can name their types, and knows after which the connection closes."""
+    assert schemas()["ErrorMessage"]["properties"]["code"] == {"$ref": "#/components/schemas/ErrorCode"}
+    assert schemas()["ImageError"]["properties"]["code"] == {"$ref": "#/components/schemas/FailureCode"}
+    described = schemas()["ErrorCode"]["description"]
+    for text in ("`signed_out` (4401)", "`restarting` (1012 without an `error`)", "`too_many_dreams` (stays open)"):
+        assert text in described
+
+
+def test_every_error_code_says_what_follows() -> None:
+    """The connection closes or stays open."""
+    assert set(ERRORS) <= set(ENDINGS) | set(STAYS_OPEN)
+
+
+def test_the_example_of_an_error_is_one_that_comes() -> None:
+    """Not every field fits every code."""
+    assert set(example(ref(ErrorMessage))) == {"type", "code", "message", "retry_after"}

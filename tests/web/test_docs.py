@@ -44,7 +44,7 @@ async def test_search_leaves_what_has_all_words(data: Path, mongodb_uri: str) ->
         await expect(page.get_by_role("heading", name="POST /api/dreams", exact=False).first).to_be_visible()
         await page.keyboard.press("/")
         await expect(page.get_by_role("searchbox")).to_be_focused()
-        await page.keyboard.type("expired reconnect 4101")
+        await page.keyboard.type("expired session 4101")
         await expect(page.locator("article:visible")).to_have_count(1)
         await expect(page.get_by_role("status")).to_have_text("Entries found: 1.")
         await expect(page.get_by_role("navigation").get_by_role("link")).to_have_text(["4101"])

@@ -23,6 +23,9 @@ export interface Authenticate {
   token: string
 }
 
+/** Any message from a client. */
+export type ClientMessage = Authenticate | Ping | Subscribe | Unsubscribe
+
 /** A completed image, in short. */
 export interface CompletedImage {
   /** Unique within its dream and never used again. New images get theirs in the order of their parts. */
@@ -144,25 +147,57 @@ export interface DreamPage {
   next_cursor: string | null
 }
 
+/**
+ * Why the server sends an `error`. In brackets: what the WebSocket does next. The event stream ends after each.
+ *
+ * `message_too_big` (1009): The message is too long.
+ *
+ * `restarting` (1012 without an `error`): The server is restarting. Try again in a moment.
+ *
+ * `token_expired` (4101 without an `error`): The token has expired. Reconnect with a new token.
+ *
+ * `signed_out_elsewhere` (4101 without an `error`): You signed out on another device. Reconnect with a new token.
+ *
+ * `too_many_connections` (4129): This account has too many connections. Try again later.
+ *
+ * `rate_limited` (4129): This account sends too many messages. Try again later.
+ *
+ * `bad_message` (stays open; the fifth closes with 4400): The message is invalid.
+ *
+ * `unauthenticated` (4401): Send an authenticate message with a token first.
+ *
+ * `authentication_timeout` (4401): No token arrived in time.
+ *
+ * `invalid_token` (4401): The token is invalid, expired or revoked.
+ *
+ * `wrong_user` (4401): The token belongs to another user.
+ *
+ * `signed_out` (4401): You have signed out.
+ *
+ * `not_found` (4403 on the channel of one dream, stays open on that of many): There is no such dream.
+ *
+ * `too_many_dreams` (stays open): One connection may subscribe to at most 1000 dreams.
+ */
+export type ErrorCode =
+  | 'message_too_big'
+  | 'restarting'
+  | 'token_expired'
+  | 'signed_out_elsewhere'
+  | 'too_many_connections'
+  | 'rate_limited'
+  | 'bad_message'
+  | 'unauthenticated'
+  | 'authentication_timeout'
+  | 'invalid_token'
+  | 'wrong_user'
+  | 'signed_out'
+  | 'not_found'
+  | 'too_many_dreams'
+
 /** Something the client did was wrong, or the connection ends for the reason given. */
 export interface ErrorMessage {
   type: 'error'
-  /** `message_too_big`: The message is too long. `restarting`: The server is restarting. Try again in a moment. `token_expired`: The token has expired. Reconnect with a new token. `signed_out_elsewhere`: You signed out on another device. Reconnect with a new token. `too_many_connections`: This account has too many connections. Try again later. `rate_limited`: This account sends too many messages. Try again later. `bad_message`: The message is invalid. `unauthenticated`: Send an authenticate message with a token first. `authentication_timeout`: No token arrived in time. `invalid_token`: The token is invalid, expired or revoked. `wrong_user`: The token belongs to another user. `signed_out`: You have signed out. `not_found`: There is no such dream. `too_many_dreams`: One connection may subscribe to at most 1000 dreams. */
-  code:
-    | 'message_too_big'
-    | 'restarting'
-    | 'token_expired'
-    | 'signed_out_elsewhere'
-    | 'too_many_connections'
-    | 'rate_limited'
-    | 'bad_message'
-    | 'unauthenticated'
-    | 'authentication_timeout'
-    | 'invalid_token'
-    | 'wrong_user'
-    | 'signed_out'
-    | 'not_found'
-    | 'too_many_dreams'
+  code: ErrorCode
   /** A sentence for people, in Chinese or English. */
   message: string
   /** The dream that the error is about. */
@@ -179,6 +214,38 @@ export interface FailedImage {
   position: number
   error: ImageError
 }
+
+/**
+ * Why an image has failed.
+ *
+ * `corrupt`: The image is damaged and cannot be read.
+ *
+ * `too_many_pixels`: The image has too many pixels.
+ *
+ * `too_many_frames`: The animation has too many frames.
+ *
+ * `unsupported`: The format of the image is not supported.
+ *
+ * `timed_out`: The image took too long to process.
+ *
+ * `out_of_memory`: The image needs more memory than the server allows.
+ *
+ * `crashed`: Something went wrong while the image was processed.
+ *
+ * `storage_unavailable`: The image could not be stored.
+ *
+ * `upload_lost`: The uploaded file is no longer on the server.
+ */
+export type FailureCode =
+  | 'corrupt'
+  | 'too_many_pixels'
+  | 'too_many_frames'
+  | 'unsupported'
+  | 'timed_out'
+  | 'out_of_memory'
+  | 'crashed'
+  | 'storage_unavailable'
+  | 'upload_lost'
 
 /** One mistake in what the client sent. */
 export interface FieldError {
@@ -245,17 +312,7 @@ export interface Image {
 
 /** Why an image has failed. */
 export interface ImageError {
-  /** `corrupt`: The image is damaged and cannot be read.; `too_many_pixels`: The image has too many pixels.; `too_many_frames`: The animation has too many frames.; `unsupported`: The format of the image is not supported.; `timed_out`: The image took too long to process.; `out_of_memory`: The image needs more memory than the server allows.; `crashed`: Something went wrong while the image was processed.; `storage_unavailable`: The image could not be stored.; `upload_lost`: The uploaded file is no longer on the server. */
-  code:
-    | 'corrupt'
-    | 'too_many_pixels'
-    | 'too_many_frames'
-    | 'unsupported'
-    | 'timed_out'
-    | 'out_of_memory'
-    | 'crashed'
-    | 'storage_unavailable'
-    | 'upload_lost'
+  code: FailureCode
   /** A sentence for people. */
   message: string
   /** Whether another try can help. It is advice: the server retries any failed image. */
@@ -425,6 +482,10 @@ export interface Server {
   limits: Limits
 }
 
+/** Any message from the server. */
+export type ServerMessage =
+  ConnectionEstablished | ImageUpdate | ImageProgress | Heartbeat | DreamDeleted | TokenExpiring | ErrorMessage | Pong
+
 /** The user who has signed in, and the tokens of the session. */
 export interface Session {
   /** Sent as `Authorization: Bearer <access>`. */
@@ -493,8 +554,3 @@ export interface Variant {
   /** Size of the file. */
   bytes: number
 }
-
-export type ServerMessage =
-  ConnectionEstablished | ImageUpdate | ImageProgress | Heartbeat | DreamDeleted | TokenExpiring | ErrorMessage | Pong
-
-export type ClientMessage = Authenticate | Ping | Subscribe | Unsubscribe

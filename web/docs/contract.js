@@ -16,7 +16,7 @@ const SCHEMA = '#/components/schemas/'
 export function entries(openapi, asyncapi) {
   const schemas = { ...openapi.components.schemas, ...asyncapi.components.schemas }
   const inline = new Set(Object.keys(asyncapi.components.messages))
-  const shapes = Object.entries(schemas).filter(([name]) => !inline.has(name))
+  const shapes = Object.entries(schemas).filter(([name, schema]) => !inline.has(name) && !schema.oneOf)
   shapes.sort(([a], [b]) => (a < b ? -1 : 1))
   return [
     ...calls(openapi),
