@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from handlers.bodies import CONTENT_LENGTH, LUCIDITY, MOOD_LENGTH, TAG_LENGTH, TAGS, TITLE_LENGTH
 from handlers.problems import FieldError, Invalid
-from handlers.requests import MAX_PAGE, MAX_WAIT, WaitQuery
+from handlers.requests import MAX_PAGE, MAX_REVISION, MAX_WAIT, WaitQuery
 
 YEARS = range(1000, 9000)  # far enough from the ends of the calendar for every offset
 # Looser in that seconds may be missing, and a space may stand for the T. Python alone reads much more than this.
@@ -122,7 +122,7 @@ def waiting(query: Mapping[str, str]) -> tuple[int, int] | None:
     """The revision that the reader of a dream has, and the seconds to wait for a newer one; None: any will do."""
     errors = unknown_parameters(query, WaitQuery)
     since, wait = _number(query.get("since", "0")), _number(query.get("wait", "0"))
-    if not isinstance(since, int) or since < 0:
+    if not isinstance(since, int) or not 0 <= since <= MAX_REVISION:
         errors.append(FieldError("since", "bad_since"))
     if not isinstance(wait, int) or not 0 <= wait <= MAX_WAIT:
         errors.append(FieldError("wait", "bad_wait", most=MAX_WAIT))

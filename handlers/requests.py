@@ -22,6 +22,7 @@ from handlers.bodies import (
 
 PAGE = 20  # dreams on a page that names no limit
 MAX_PAGE = 100
+MAX_REVISION = 99_999_999_999  # that a client can name; no dream comes near it
 MAX_WAIT = 60  # seconds; proxies give silent requests up after 60 or more
 NAME_LENGTH = 64
 PASSWORD = range(8, 1025)
@@ -214,7 +215,14 @@ class WaitQuery(Struct, kw_only=True):
     """For a read that waits for a change."""
 
     since: (
-        Annotated[int, Meta(description="The revision that the client has: the server answers with a newer one.", ge=0)]
+        Annotated[
+            int,
+            Meta(
+                description="The revision that the client has: the server answers with a newer one.",
+                ge=0,
+                le=MAX_REVISION,
+            ),
+        ]
         | UnsetType
     ) = UNSET
     wait: Annotated[

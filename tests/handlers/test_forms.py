@@ -7,6 +7,8 @@ import pytest
 
 from handlers import forms
 from handlers.problems import Invalid
+from handlers.requests import WaitQuery
+from handlers.schemas import fields
 
 CHINESE = "我梦见大海"
 FAMILY = "👨‍👩‍👧"  # one picture on the screen, five code points
@@ -444,6 +446,13 @@ def test_what_is_no_revision_and_no_time_is_refused(text: str) -> None:
         ("since", "must be the revision that you have, a whole number"),
         ("wait", "must be a whole number of seconds from 0 to 60"),
     ]
+
+
+def test_the_contract_says_how_large_a_revision_may_be() -> None:
+    """So that whatever the contract allows is accepted."""
+    most = fields(WaitQuery)["since"]["maximum"]
+    assert forms.waiting({"since": str(most)}) == (most, 0)
+    assert refused(forms.waiting, {"since": str(most + 1)})[0][0] == "since"
 
 
 def test_nobody_waits_for_long_or_for_anything() -> None:

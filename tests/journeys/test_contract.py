@@ -16,6 +16,7 @@ import pytest
 from tests import pace, photos
 from tests.client import ROOT, Api, Server, settings
 
+METRICS = "the token of the metrics"
 # Limits are tested elsewhere. A token outlives the run.
 OPEN: dict[str, object] = {
     "auth__access_lifetime": 86_400,
@@ -24,7 +25,7 @@ OPEN: dict[str, object] = {
     "limits__registrations": 0,
     "limits__images": 0,
     "limits__connections": 0,
-    "server__metrics_token": "the token of the metrics",
+    "server__metrics_token": METRICS,
 }
 ENDS_TOKEN = ("logout", "deleteMe", "refresh")  # each of these calls has an account of its own
 # A stream never ends: its first event says enough. No answer above 499 is one that a request may expect.
@@ -44,6 +45,11 @@ expected-statuses = ["2xx", "3xx", 401, 403, 404, 409]
 
 [checks.negative_data_rejection]
 expected-statuses = [400, 401, 403, 404, 405, 409, 413, 415, 416, 422]
+"""
+METERED = f"""
+[[operations]]
+include-operation-id = "metrics"
+headers = {{ Authorization = "Bearer {METRICS}" }}
 """
 
 
@@ -95,7 +101,7 @@ def peers(folder: Path, **users: Api) -> str:
     return f"\n[auth.wfc]\npath = {json.dumps(str(path))}\npeers = {json.dumps(list(users))}\n"
 
 
-@pytest.mark.campaign(sample=1, whole=2)
+@pytest.mark.campaign(sample=1, whole=3)
 @pytest.mark.gen_test(timeout=600)
 async def test_the_contract_holds(
     data: Path,
@@ -120,7 +126,7 @@ async def test_the_contract_holds(
                 seed = random.randrange(1 << 31)
                 requests = [
                     await run.check(seed, examples, *without, config=users),
-                    await run.check(seed, examples),
+                    await run.check(seed, examples, config=METERED),
                     await run.check(seed, examples, *only, "--phases", "examples,coverage,fuzzing", sign_up=True),
                 ]
                 record_property("campaign", f"{campaign.name}: requests {requests} with seed {seed}")
