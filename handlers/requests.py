@@ -27,6 +27,9 @@ MAX_WAIT = 60  # seconds; proxies give silent requests up after 60 or more
 NAME_LENGTH = 64
 PASSWORD = range(8, 1025)
 KEY_LENGTH = 255  # of an Idempotency-Key
+# JSON Schema has JavaScript's regular expressions. The first five characters are spaces for Python only, the last one
+# for JavaScript only.
+NOT_BLANK = r"[^\s\u001c-\u001f\u0085]|\ufeff"
 
 Night = Annotated[str, Meta(extra_json_schema={"anyOf": [{"format": "date"}, {"format": "date-time"}, {"const": ""}]})]
 Binary = Annotated[str, Meta(extra_json_schema={"contentMediaType": "application/octet-stream"})]
@@ -86,7 +89,7 @@ class DreamFieldsBody(Struct, kw_only=True, forbid_unknown_fields=True):
     ] = UNSET
     tags: (
         Annotated[
-            list[Annotated[str, Meta(min_length=1, max_length=TAG_LENGTH, pattern=r"\S")]],
+            list[Annotated[str, Meta(min_length=1, max_length=TAG_LENGTH, pattern=NOT_BLANK)]],
             Meta(
                 description="Spaces around a tag and repeated tags do not count.", max_length=TAGS, examples=[["sea"]]
             ),
@@ -154,7 +157,7 @@ class DreamFormBody(DreamFieldsBody, kw_only=True, forbid_unknown_fields=True):
     ) = UNSET
     tags: (
         Annotated[
-            list[Annotated[str, Meta(max_length=TAG_LENGTH, pattern=r"^$|\S")]],
+            list[Annotated[str, Meta(max_length=TAG_LENGTH, pattern="^$|" + NOT_BLANK)]],
             Meta(description="An empty part is no tag.", max_length=TAGS, examples=[["sea"]]),
         ]
         | UnsetType

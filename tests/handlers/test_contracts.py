@@ -13,8 +13,10 @@ import jsonschema_rs
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from handlers import forms
 from handlers.contracts import asyncapi, openapi
 from handlers.conversation import ENDINGS
+from handlers.problems import Invalid
 from handlers.schemas import SENT
 from tests import contract
 from tests.client import ROOT, WITHIN, Api, Server, settings
@@ -87,6 +89,18 @@ def test_a_form_says_nothing_by_an_empty_part() -> None:
     assert errors(openapi(), form, {"dreamed_at": "", "mood": "", "tags": [""]}) == []
     for wrong in ({"dreamed_at": "yesterday"}, {"dreamed_at": None}, {"mood": None}, {"tags": [" "]}):
         assert errors(openapi(), form, wrong) != []
+
+
+@pytest.mark.parametrize("tag", [" ", "\t\n", "\u00a0\u3000", "\x1c", "\x1f", "\x85", "\ufeff", "x", " x ", "\x1dx"])
+def test_the_contract_and_the_server_agree_on_what_a_space_is(tag: str) -> None:
+    """JavaScript's regular expressions, which JSON Schema uses, have other spaces than Python."""
+    wrong = errors(openapi(), {"$ref": "#/components/schemas/DreamFields"}, {"tags": [tag]})
+    try:
+        forms.fields({"tags": [tag]})
+    except Invalid:
+        assert wrong != []
+    else:
+        assert wrong == []
 
 
 def test_bounds_are_nights_or_times() -> None:
