@@ -269,7 +269,10 @@ def collect_seldom() -> None:
 
 
 def log_request(handler: RequestHandler) -> None:
-    """Log one line for each request. It leaves out the query, which may hold a search or a signature."""
+    """Log one line for each request. It leaves out the query, which may hold a search or a signature.
+
+    Ids in the path come from clients: escaped, a line break or an escape sequence in one cannot forge another line.
+    """
     request = handler.request
     caller = getattr(handler, "caller", None)
     details = [
@@ -278,7 +281,8 @@ def log_request(handler: RequestHandler) -> None:
         f"user={caller.user}" if caller is not None else "",
         getattr(handler, "log_about", ""),
     ]
-    logging.getLogger("dreamlog.http").info(" ".join(filter(None, details)))
+    line = " ".join(filter(None, details))
+    logging.getLogger("dreamlog.http").info(line if line.isprintable() else line.encode("unicode_escape").decode())
 
 
 async def run(settings: Config, *, backup: bool = True) -> None:

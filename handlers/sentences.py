@@ -23,6 +23,7 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "服务器出错了。日志中编号 {request_id} 处有详细信息。",
     ),
     "not_json": ("The body is not JSON: {reason}", "请求正文不是 JSON：{reason}"),
+    "json_too_deep": ("The JSON of the body is nested too deeply.", "请求正文的 JSON 嵌套过深。"),
     "body_too_large": ("The body may have at most {most} bytes.", "请求正文最多 {most} 字节。"),
     "restarting": (
         "The server is restarting. Try again in a moment.",

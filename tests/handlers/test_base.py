@@ -1,6 +1,7 @@
 """The way of a request through `ApiHandler`, with a real server and sockets: refusals, silence, methods, headers."""
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -38,6 +39,7 @@ class World:
 
     port: int = 0
     events: list[str] = field(default_factory=list)
+    logged: list[int] = field(default_factory=list)  # the status of each request that was logged
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
     tokens: Tokens = field(default_factory=lambda: Tokens(b"s" * 32, access_lifetime=900, refresh_lifetime=900))
     in_flight: InFlight = field(default_factory=InFlight)
@@ -145,7 +147,7 @@ async def serving() -> AsyncIterator[World]:
         [url("/notes", Notes, row), url("/private/(.*)", Private, row)],
         default_handler_class=NothingHere,
         default_handler_args=row,
-        log_function=lambda handler: None,
+        log_function=lambda handler: world.logged.append(handler.get_status()),
     )
     server = HTTPServer(application)
     (listening,) = bind_sockets(0, "127.0.0.1")
@@ -257,6 +259,46 @@ async def test_a_silent_sender_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> No
         await client.send("POST /notes HTTP/1.1\nContent-Length: 9000", b"x" * 1000)
         assert await client.closed()
         await until(lambda: world.events == ["receive", "abandon"], "the request is over")
+
+
+def handlers_in_memory() -> int:
+    """How many requests to these tests' handlers the process still holds."""
+    gc.collect()
+    return sum(issubclass(type(each), ApiHandler) for each in gc.get_objects())  # isinstance would ask dead proxies
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    ("length", "sent", "status"),
+    [
+        ("1000", b"{", 499),  # the client leaves in the middle of its body
+        ("1000", b"", 499),  # and before it
+        (str(2 * JSON_LIMIT), b"{", 413),  # it leaves when it reads the refusal, as curl does
+    ],
+)
+async def test_a_request_that_is_cut_off_is_logged_and_leaves_nothing(length: str, sent: bytes, status: int) -> None:
+    """Its task ends with its connection; otherwise clients without an account could fill the memory."""
+    async with serving() as world:
+        before = handlers_in_memory()
+        for _ in range(20):
+            async with world.connection() as client:
+                await client.send(f"POST /notes HTTP/1.1\nContent-Length: {length}", sent)
+                if status == 413:
+                    await client.answer()
+        await until(lambda: len(world.logged) == 20, "each request is logged once")
+        await until(lambda: handlers_in_memory() <= before, "no request stays in memory")
+        assert set(world.logged) == {status}
+        assert not world.in_flight._requests
+
+
+@pytest.mark.gen_test
+async def test_json_that_is_nested_too_deeply_is_a_problem() -> None:
+    """The decoder gives up with an error of Python's own, not of JSON."""
+    async with serving() as world:
+        for content in (b"[" * 5_000, b'{"text":' * 100_000):
+            answer = await world.call("POST /notes HTTP/1.1", content)
+            assert answer.status == 400
+            assert answer.body["detail"] == "The JSON of the body is nested too deeply."
 
 
 @pytest.mark.gen_test

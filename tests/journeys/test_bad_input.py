@@ -10,7 +10,7 @@ from motor.motor_asyncio import AsyncIOMotorDatabase
 from tornado.httpclient import HTTPResponse
 
 from tests import photos
-from tests.client import BOUNDARY, MULTIPART, Api, Server, multipart, settings
+from tests.client import BOUNDARY, MULTIPART, Api, Server, multipart, settings, until
 
 CASES: list[tuple[str, bytes, int, str]] = [  # name, body, status, a field of `errors` or a word of `detail`
     ("a text that calls itself a picture", multipart(b"not a picture", title="t"), 415, "JPEG"),
@@ -146,3 +146,17 @@ async def test_rates_are_kept(data: Path, mongodb_uri: str) -> None:
         assert 0 < int(response.headers["Retry-After"]) <= 3600
         await api.finished(first["id"])
         assert len((await api.json("GET", "/api/dreams"))["items"]) == 1
+
+
+@pytest.mark.gen_test
+async def test_an_id_cannot_forge_a_line_of_the_log(data: Path, mongodb_uri: str) -> None:
+    """A line break and an escape sequence in it are printed as such."""
+    async with Server(data, **settings(data, mongodb_uri)) as server, Api(server.url) as api:
+        await api.sign_up()
+        forged = "2026-11-28 16:00:00,000 ERROR dreamlog.http forged"
+        for path in ("/api/dreams/x%0A{}%1B%5B31m", "/api/dreams/x%0A{}/events", "/api/dreams/x%0A{}/images/1/retry"):
+            await api.call("GET", path.format(forged.replace(" ", "%20")))
+        await api.call("GET", "/api/me")
+        await until(lambda: "GET /api/me 200" in server.output, "the last request is logged")
+        assert "forged" in server.output
+        assert not [line for line in server.lines if line.startswith("2026-11-28 16:00:00,000") or "\x1b" in line]
