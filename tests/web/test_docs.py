@@ -36,6 +36,20 @@ async def test_everything_of_the_contracts_has_its_section(data: Path, mongodb_u
 
 
 @pytest.mark.gen_test
+async def test_rows_say_what_must_be_given_and_which_statuses_are_errors(data: Path, mongodb_uri: str) -> None:
+    """A parameter of a path is required, one of a query may be absent; only statuses from 400 are red."""
+    async with Server(data, **settings(data, mongodb_uri)) as server, browsing(server.url) as chromium:
+        ada = await chromium.person()
+        page = await ada.tab("docs")
+        read = page.locator("article#getDream")
+        rows = read.locator(".row")
+        await expect(rows.filter(has_text="in the path").locator(".facts")).to_contain_text("required")
+        await expect(rows.filter(has_text="in the query").first.locator(".facts")).to_contain_text("may be absent")
+        for status, kind in (("200", "good"), ("304", "good"), ("404", "status")):
+            await expect(read.locator(".answers dt code", has_text=status)).to_have_class(kind)
+
+
+@pytest.mark.gen_test
 async def test_search_leaves_what_has_all_words(data: Path, mongodb_uri: str) -> None:
     """The key `/` focuses the search field, and the list follows each letter."""
     async with Server(data, **settings(data, mongodb_uri)) as server, browsing(server.url) as chromium:

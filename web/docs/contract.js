@@ -77,7 +77,7 @@ function callEntry(method, path, call) {
 /** @param {Json} parameter */
 function parameter({ name, in: place, schema, description, required }) {
   const where = t(place === 'path' ? 'in_path' : place === 'query' ? 'in_query' : 'in_header')
-  return row(name, [where, ...facts(schema)], description, required && place !== 'path')
+  return row(name, [where, ...facts(schema)], description, required)
 }
 
 /** @param {Json} requestBody */
@@ -101,7 +101,7 @@ function answers(responses) {
       return h(
         'div',
         { class: 'row' },
-        h('dt', null, h('code', { class: status < '300' ? 'good' : 'status' }, status)),
+        h('dt', null, h('code', { class: status < '400' ? 'good' : 'status' }, status)),
         h(
           'dd',
           null,
