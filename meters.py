@@ -43,8 +43,11 @@ class RequestMeters:
         self.ended: Counter[tuple[str, str, int]] = Counter()  # by method, route and status
         self.durations: dict[tuple[str, str], Durations] = {}  # by method and route
 
-    def observe(self, method: str, route: str, status: int, seconds: float) -> None:
+    def observe(self, method: str, route: str, status: int, seconds: float | None) -> None:
+        """Count a request; `seconds` is None if it stayed open for updates, because its duration says nothing."""
         self.ended[method, route, status] += 1
+        if seconds is None:
+            return
         durations = self.durations.get((method, route))
         if durations is None:
             durations = self.durations[method, route] = Durations()

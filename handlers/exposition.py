@@ -42,7 +42,9 @@ def _http(of: Readings) -> Iterator[Metric]:
     requests = {(method, route, str(status)): n for (method, route, status), n in of.requests.ended.items()}
     yield _counter("http_requests", "Requests that have ended", requests, ["method", "route", "status"])
     durations = _histogram(
-        "http_request_duration_seconds", "From a request's head to the end of its answer", ["method", "route"]
+        "http_request_duration_seconds",
+        "From a request's head to the end of its answer; not of WebSockets, event streams and long polls",
+        ["method", "route"],
     )
     for (method, route), each in of.requests.durations.items():
         durations.add_metric([method, route], *_buckets(each))

@@ -33,6 +33,7 @@ class ListeningHandler(ApiHandler):
     """A request that stays open for the updates of one dream. It counts as a connection of its account."""
 
     carrier: Carrier = "poll"
+    listened = False  # True: the request has waited for updates, so its duration says nothing about the server
 
     def initialize(self, *, dreams: Dreams, subscribers: Subscribers, **shared: Any) -> None:
         super().initialize(**shared)
@@ -53,6 +54,7 @@ class ListeningHandler(ApiHandler):
 
         Raises the answer when the dream does not exist or the account has too many connections, or as `_check` does.
         """
+        self.listened = True
         self.mailbox.user, self.mailbox.session = self.caller.user, self.caller.session
         if not self.subscribers.join(self.mailbox):
             limit = self.subscribers.max_connections

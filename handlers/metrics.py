@@ -13,12 +13,14 @@ from typing import Any
 
 from tornado.routing import URLSpec
 from tornado.web import RequestHandler
+from tornado.websocket import WebSocketHandler
 
 from config import Secret
 from handlers.base import ApiHandler
 from handlers.exposition import expose
 from handlers.health import Check, answers
 from handlers.limits import RateLimits
+from handlers.listening import ListeningHandler
 from handlers.operations import OPERATIONS
 from handlers.problems import CHALLENGE, Problem
 from handlers.subscribers import Subscribers
@@ -29,6 +31,7 @@ from storage.errors import Error
 from storage.jobs import Jobs
 from storage.staging import Staging
 
+WEBSOCKET = "/ws/dream-images/{dream_id}/"
 OTHER = "other"  # in place of a path or method that clients made up, so that they cannot make new time series
 
 
@@ -36,7 +39,7 @@ class RouteNames:
     """The documented path of each handler."""
 
     def __init__(self, routes: list[URLSpec]) -> None:
-        paths = list(dict.fromkeys(operation.path for operation in OPERATIONS))
+        paths = [*dict.fromkeys(operation.path for operation in OPERATIONS), WEBSOCKET]
         # The first path that leads to a handler: the page has several.
         self._names = {spec.target: path for path in reversed(paths) for spec in routes if _leads(path, spec)}
 
@@ -44,7 +47,8 @@ class RouteNames:
         """Count a request that has ended."""
         method, route = handler.request.method or "", self._names.get(type(handler), OTHER)
         known = method if method in handler.SUPPORTED_METHODS else OTHER
-        requests.observe(known, route, handler.get_status(), handler.request.request_time())
+        waited = isinstance(handler, WebSocketHandler) or (isinstance(handler, ListeningHandler) and handler.listened)
+        requests.observe(known, route, handler.get_status(), None if waited else handler.request.request_time())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

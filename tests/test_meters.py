@@ -27,3 +27,12 @@ def test_requests_count_by_method_route_and_status() -> None:
     assert requests.ended["GET", "/api/dreams", 401] == 1
     assert requests.durations["GET", "/api/dreams"].count == 2
     assert requests.durations["POST", "/api/dreams"].total == 0.3
+
+
+def test_a_request_without_a_duration_only_counts() -> None:
+    """It leaves the other durations of its route alone."""
+    requests = RequestMeters()
+    requests.observe("GET", "/api/dreams/{dream_id}", 200, 0.002)
+    requests.observe("GET", "/api/dreams/{dream_id}", 304, None)
+    assert requests.ended["GET", "/api/dreams/{dream_id}", 304] == 1
+    assert requests.durations["GET", "/api/dreams/{dream_id}"].count == 1

@@ -17,7 +17,7 @@ import config
 from handlers.access import Access
 from handlers.health import HealthHandler
 from handlers.limits import RateLimits
-from handlers.metrics import Meters, RouteNames
+from handlers.metrics import WEBSOCKET, Meters, RouteNames
 from handlers.subscribers import Subscribers
 from meters import PipelineMeters, RequestMeters
 from storage.dreams import Dreams
@@ -69,6 +69,8 @@ async def test_what_happens_on_a_server_shows(data: Path, mongodb_uri: str) -> N
         assert found["dreamlog_http_requests_total", "POST", "/api/dreams", "201"] == 1
         assert found["dreamlog_http_requests_total", "POST", "/api/auth/login", "401"] == 1
         assert found["dreamlog_http_requests_total", "GET", "other", "404"] == 1
+        assert found["dreamlog_http_requests_total", "GET", WEBSOCKET, "101"] >= 1
+        assert ("dreamlog_http_request_duration_seconds_count", "GET", WEBSOCKET) not in found
         assert found["dreamlog_http_request_duration_seconds_count", "GET", "/api/dreams/{dream_id}"] >= 1
         assert found["dreamlog_images_total", "", "completed"] == 1
         assert found["dreamlog_images_total", "corrupt", "failed"] == 1
@@ -174,6 +176,24 @@ async def test_without_a_token_in_the_settings_there_is_no_page(api: Api, token:
 
 class Unknown(RequestHandler):
     pass
+
+
+@pytest.mark.gen_test
+async def test_a_request_that_waited_for_updates_has_no_duration(data: Path, mongodb_uri: str) -> None:
+    """A long poll counts as a request, but only a read that answers at once joins the histogram."""
+    async with (
+        Server(data, **settings(data, mongodb_uri, server__metrics_token=TOKEN)) as server,
+        Api(server.url) as api,
+    ):
+        await api.sign_up("ada")
+        dream = await api.dream()
+        path, route = f"/api/dreams/{dream['id']}", "/api/dreams/{dream_id}"
+        assert (await api.call("GET", path)).code == 200
+        assert (await api.call("GET", f"{path}?since={dream['revision']}&wait=1")).code == 304
+        found = await samples(api)
+        assert found["dreamlog_http_requests_total", "GET", route, "200"] == 1
+        assert found["dreamlog_http_requests_total", "GET", route, "304"] == 1
+        assert found["dreamlog_http_request_duration_seconds_count", "GET", route] == 1
 
 
 @pytest.mark.gen_test
