@@ -6,7 +6,8 @@ It must not know what uses the settings.
 import ipaddress
 import os
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -230,7 +231,8 @@ Values = dict[str, tuple[str, Any]]  # section__name -> (where it was set, value
 
 def _from_file(file: Path, environ: Mapping[str, str], mistakes: list[str]) -> Values:
     try:
-        content = yaml.safe_load(file.read_text("utf-8")) or {}
+        text = file.read_text("utf-8")
+        content = yaml.safe_load(text) or {}
     except OSError as error:
         raise ConfigError([f"{file}: {error.strerror}"]) from error
     except (yaml.YAMLError, ValueError) as error:
@@ -240,9 +242,10 @@ def _from_file(file: Path, environ: Mapping[str, str], mistakes: list[str]) -> V
         raise ConfigError([f"{file}: this is not YAML{where}"]) from None
     if not isinstance(content, dict):
         raise ConfigError([f"{file}: must have sections with settings below them"])
+    mistakes.extend(f"{file.name}: {name}: is there more than once" for name in _repeated(text))
     values: Values = {}
     for section, settings in content.items():
-        if isinstance(settings, dict):
+        if isinstance(settings, dict) and (settings or section in SECTIONS):
             for name, value in settings.items():
                 where = f"{file.name}: {section}.{name}"
                 values[f"{section}__{name}"] = (where, _from_variable(where, value, environ, mistakes))
@@ -253,6 +256,16 @@ def _from_file(file: Path, environ: Mapping[str, str], mistakes: list[str]) -> V
         elif section not in SECTIONS:
             values[str(section)] = (f"{file.name}: {section}", settings)
     return values
+
+
+def _repeated(text: str) -> Iterator[str]:
+    """The names of sections and settings that a file has twice or more often: YAML would take the last of each."""
+    root = yaml.compose(text, yaml.SafeLoader)
+    pairs = root.value if isinstance(root, yaml.MappingNode) else []
+    for prefix, node in [("", root), *((f"{key.value}.", value) for key, value in pairs)]:
+        if isinstance(node, yaml.MappingNode):
+            names = Counter(str(key.value) for key, _ in node.value)
+            yield from (f"{prefix}{name}" for name, times in names.items() if times > 1)
 
 
 def _from_variable(where: str, value: Any, environ: Mapping[str, str], mistakes: list[str]) -> Any:

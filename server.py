@@ -1,10 +1,12 @@
 """Dreamlog: builds the parts in order, wires them, serves and drains. Only this module knows every other one."""
 
 import asyncio
+import errno
 import gc
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -222,9 +224,9 @@ async def listening(
     try:
         sockets = bind_sockets(port, host, backlog=1024)
     except OSError as error:
-        raise CannotStart(
-            f"Cannot listen on {host}:{port}: {error.strerror}. Is another server running there?"
-        ) from error
+        raise CannotStart(f"Cannot listen on {host}:{port}: {error.strerror}. {_advice(error)}".rstrip()) from error
+    except UnicodeError:
+        raise CannotStart(f"Cannot listen on {host}:{port}: this is no host name. Change server.host.") from None
     http = HTTPServer(
         application,
         chunk_size=128 * 1024,  # read at a time, of an upload
@@ -243,6 +245,18 @@ async def listening(
         subscribers.close_all()
         await in_flight.wait(within=drain.left())
         await http.close_all_connections()
+
+
+def _advice(error: OSError) -> str:
+    if isinstance(error, socket.gaierror):
+        return "Is server.host the name or an IP address of this machine?"
+    match error.errno:
+        case errno.EADDRINUSE:
+            return "Is another server running there?"
+        case errno.EADDRNOTAVAIL:
+            return "This machine does not have that IP address: change server.host."
+        case _:
+            return ""
 
 
 def absolute_urls(url: Callable[[str], str]) -> UrlForHost:
@@ -325,7 +339,7 @@ def cli() -> None:
 
 @cli.command("run")
 @config_option
-@click.option("--host", help="Address to listen on. Overrides server.host.")
+@click.option("--host", help="IP address or host name to listen on. Overrides server.host.")
 @click.option("--port", type=int, help="Port to listen on. Overrides server.port.")
 @data_option
 @click.option(

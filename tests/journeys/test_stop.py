@@ -126,7 +126,30 @@ async def test_a_second_server_on_the_same_data_is_refused(data: Path, mongodb_u
         code, said = await output_of("run", "--data", str(data) + "2", "--port", port, **other)
         assert code == 1
         assert f"Cannot listen on 127.0.0.1:{port}" in said
+        assert "Is another server running there?" in said
         assert "Traceback" not in said
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    ("host", "advice"),
+    [
+        ("no-such-host.invalid", "Is server.host the name or an IP address of this machine?"),
+        ("192.0.2.1", "This machine does not have that IP address: change server.host."),
+        ("a..b", "this is no host name. Change server.host."),
+    ],
+)
+async def test_a_host_that_the_server_cannot_listen_on_is_named(
+    host: str, advice: str, data: Path, mongodb_uri: str
+) -> None:
+    """The server says what to change, and does not suspect another server."""
+    environment = {"DREAMLOG_MONGODB__URI": mongodb_uri, "DREAMLOG_MONGODB__DATABASE": data.parent.name}
+    code, said = await output_of("run", "--data", str(data), "--host", host, "--port", "0", **environment)
+    assert code == 1
+    assert f"Cannot listen on {host}:0: " in said
+    assert advice in said
+    assert "another server" not in said
+    assert "Traceback" not in said
 
 
 @pytest.mark.gen_test
