@@ -67,12 +67,19 @@ async def _move_all(mover: Mover) -> None:
             await mover.move(sets, lambda: bar.update(1))
 
 
+def _hours(context: click.Context, parameter: click.Parameter, value: float) -> float:
+    if not value >= 0:  # so written, it is also true of nan
+        raise click.BadParameter("must be a number of hours, 0 or more.")
+    return value
+
+
 @click.command("orphans")
 @click.option("--delete", is_flag=True, help="Remove the files instead of only listing them.")
 @click.option(
     "--older-than",
     default=24.0,
     show_default=True,
+    callback=_hours,
     help="Minimum age in hours; the dream of a younger file may not be written yet.",
 )
 @config_option

@@ -22,6 +22,7 @@ from storage.data_folder import CannotStart, DataFolder
 from storage.errors import Error, NotFound, Refused, Unavailable
 from storage.files import MARKS, StoredFiles
 from storage.local import LocalFiles
+from storage.migrations import pending_schema
 from storage.mongod import MongodFailed, MongodMissing
 from storage.resources import open_database, open_files
 
@@ -62,9 +63,11 @@ async def _finding(part: str, check: Callable[[], Awaitable[str]]) -> Finding:
 async def _database(settings: Config, data_folder: DataFolder) -> str:
     async with open_database(settings, data_folder) as mongo:
         version = await mongo.try_out()
+        pending = await pending_schema(mongo.database)
     embedded = "embedded in the running server" if data_folder.running_stores else "embedded"
     where = "at mongodb.uri" if settings.mongodb.uri else embedded
-    return f"wrote, read and removed a document in MongoDB {version} ({where})"
+    migration = "the next start of the server migrates the schema from {} to {}; ".format(*pending) if pending else ""
+    return f"{migration}wrote, read and removed a document in MongoDB {version} ({where})"
 
 
 async def _workers(settings: Images) -> str:

@@ -69,6 +69,15 @@ async def read_schema(database: Database) -> Schema:
     return Schema(found.get("version", 0), found.get("min_reader", 0), found.get("snapshot"))
 
 
+async def pending_schema(database: Database, migrations: Sequence[Migration] = MIGRATIONS) -> tuple[int, int] | None:
+    """The schema of the data, and the one to which the next start migrates it. None: the data waits for no migration.
+
+    A database without data waits for none. Raises Unavailable.
+    """
+    schema, known = await read_schema(database), migrations[-1].number
+    return (schema.version, known) if schema.version < known and not await _is_new(database) else None
+
+
 async def refuse_newer(database: Database, migrations: Sequence[Migration] = MIGRATIONS) -> None:
     """Raise Incompatible if a newer version has changed the data in a way that this version does not know."""
     schema, known = await read_schema(database), migrations[-1].number
@@ -80,12 +89,11 @@ async def refuse_newer(database: Database, migrations: Sequence[Migration] = MIG
 
 
 async def refuse_older(database: Database, migrations: Sequence[Migration] = MIGRATIONS) -> None:
-    """Raise Incompatible if the data waits for a migration. A database without data waits for none."""
-    schema, known = await read_schema(database), migrations[-1].number
-    if schema.version < known and not await _is_new(database):
+    """Raise Incompatible if the data waits for a migration. Raises Unavailable."""
+    if pending := await pending_schema(database, migrations):
         raise Incompatible(
-            f"An earlier version of Dreamlog wrote this data: its schema is {schema.version}, and this version needs "
-            f"schema {known}. Start the server once, which migrates the data."
+            f"An earlier version of Dreamlog wrote this data: its schema is {pending[0]}, and this version needs "
+            f"schema {pending[1]}. Start the server once, which migrates the data."
         )
 
 

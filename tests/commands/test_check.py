@@ -1,12 +1,16 @@
 """`check`: a line for each part, and an exit code for scripts."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from motor.motor_asyncio import AsyncIOMotorDatabase
+from tornado.ioloop import IOLoop
 
 import config
 from commands.check import check_command
 from storage.data_folder import DataFolder
+from storage.migrations import MIGRATIONS, migrate
 from tests.commands.conftest import Command
 from tests.oss_server import OssServer
 
@@ -34,6 +38,24 @@ def test_a_part_that_fails_is_marked_and_the_rest_is_tried(invoke: Command, oss:
     result = invoke(check_command, **oss.settings(), **database)
     assert result.exit_code == 1
     assert [line[:6].strip() for line in result.output.splitlines()] == ["ok", "FAIL", "ok", "ok", "ok"]
+
+
+def test_a_migration_that_the_next_start_makes_is_announced(
+    invoke: Command, database: AsyncIOMotorDatabase[dict[str, Any]], io_loop: IOLoop
+) -> None:
+    """The administrator learns of it before the upgrade, and the check itself migrates nothing."""
+    announced = f"the next start of the server migrates the schema from 0 to {MIGRATIONS[-1].number}; "
+    assert announced not in invoke(check_command).output
+
+    async def write() -> None:
+        await database["users"].insert_one({"name": "ada"})
+
+    io_loop.run_sync(write)
+    for _ in range(2):
+        result = invoke(check_command)
+        assert (result.exit_code, announced in result.output) == (0, True)
+    io_loop.run_sync(lambda: migrate(database, None))
+    assert announced not in invoke(check_command).output
 
 
 def test_mistakes_in_the_settings_end_it(invoke: Command) -> None:

@@ -96,6 +96,19 @@ def test_young_files_are_no_orphans(invoke: Command, library: Library, data: Pat
     assert result.output == "Orphaned files: 0. --delete removes them.\n"
 
 
+@pytest.mark.parametrize("hours", ["-5", "nan", "-0.1", "-inf"])
+def test_an_age_that_is_no_number_of_hours_is_refused(
+    invoke: Command, library: Library, data: Path, hours: str
+) -> None:
+    """Otherwise a mistyped option would remove files that a running server is about to use."""
+    (data / "media" / "young").mkdir(parents=True)
+    (data / "media" / "young" / "320.jpg").write_bytes(b"x")
+    result = invoke(orphans_command, "--delete", "--older-than", hours)
+    assert result.exit_code == 2
+    assert "'--older-than': must be a number of hours, 0 or more." in result.output
+    assert library.files() == {"young/320.jpg"}
+
+
 def test_orphans_are_not_removed_during_a_move(invoke: Command, data: Path) -> None:
     """The copies of a move look like orphans until a dream names them; listing files is harmless."""
     data.mkdir()
