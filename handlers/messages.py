@@ -254,6 +254,6 @@ class UnsubscribeMessage(ClientMessage, tag="unsubscribe"):
     dream_ids: Annotated[list[str], Meta(examples=[["665f0c2a9b1e8a0001a1b2c3"]])]
 
 
-def error_message(code: str, language: str, *, dream_id: str = "", retry_after: int = 0) -> ErrorMessage:
+def error_message(code: str, language: str, *, dream_id: str | UnsetType = UNSET, retry_after: int = 0) -> ErrorMessage:
     """`code` is a key of `SENTENCES`, `language` one of its two."""
-    return ErrorMessage(code, SENTENCES[language][code], dream_id or UNSET, retry_after or UNSET)
+    return ErrorMessage(code, SENTENCES[language][code], dream_id, retry_after or UNSET)

@@ -312,6 +312,9 @@ def test_missing_dream_leaves_many_dreams_alone() -> None:
     opened.found("a", 1)
     (output,) = opened.missing("b")
     assert error(output) == {"code": "not_found", "dream_id": "b"}
+    subscribe(opened, "")
+    (output,) = opened.missing("")
+    assert error(output) == {"code": "not_found", "dream_id": ""}
     assert not opened.closed
     assert beats(opened.tick(later(25))) == {"a": 1}
 
