@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -39,18 +39,31 @@ def exclusive_lock(folder: Path) -> Iterator[Path]:
 
     Removing orphans takes this lock too, because copies that no dream names yet look like orphans.
     """
-    folder.mkdir(mode=0o700, exist_ok=True)
-    lock = os.open(folder, os.O_RDONLY)
+    lock = _locked(folder)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for left in folder.iterdir():  # copies of a move that was killed
             left.unlink()
         yield folder
         shutil.rmtree(folder)
-    except BlockingIOError:
-        raise CannotStart("Another command is already moving images or removing orphans.") from None
     finally:
         os.close(lock)
+
+
+def _locked(folder: Path) -> int:
+    """A descriptor of `folder`, which is created where it is missing and locked. Raises `CannotStart`."""
+    while True:
+        with ExitStack() as stack, suppress(FileNotFoundError):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            lock = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, lock)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise CannotStart("Another command is already moving images or removing orphans.") from None
+            # The command that held the lock may have removed this folder before it released the lock.
+            if os.path.samestat(os.fstat(lock), folder.stat()):
+                stack.pop_all()
+                return lock
 
 
 @dataclass(frozen=True, slots=True)

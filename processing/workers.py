@@ -8,6 +8,7 @@ import asyncio
 import logging
 import multiprocessing
 import os
+import select
 import signal
 import sys
 from collections import Counter
@@ -64,11 +65,18 @@ class Slot:
         self._context = multiprocessing.get_context("forkserver")
         self._executor: ProcessPoolExecutor | None = None
         self._process: BaseProcess | None = None
+        # When the fork server dies, multiprocessing takes its processes for dead. The kernel knows better.
+        self._pidfd: int | None = None
         self.images = 0
 
     @property
     def pid(self) -> int | None:
-        return self._process.pid if self._process is not None else None
+        """The id of the process, while it lives."""
+        if self._process is None or self._pidfd is None:
+            return None
+        exits = select.poll()
+        exits.register(self._pidfd, select.POLLIN)
+        return None if exits.poll(0) else self._process.pid
 
     async def start(self) -> None:
         self.images = 0
@@ -83,7 +91,9 @@ class Slot:
         except TimeoutError:
             raise WorkerDied("timed_out", f"its process was not ready within {START_TIMEOUT:.0f} s") from None
         self._process = next((each for each in multiprocessing.active_children() if each.pid == pid), None)
-        if self._process is None:
+        with suppress(ProcessLookupError):
+            self._pidfd = os.pidfd_open(pid)
+        if self._process is None or self._pidfd is None:
             raise WorkerDied("crashed", "its process ended as soon as it was ready")
 
     async def render(self, request: RenderRequest) -> Rendered | Rejected:
@@ -100,11 +110,12 @@ class Slot:
 
     async def stop(self) -> int | None:
         """Kill the process, wait for its end, and return its exit code."""
-        process, executor = self._process, self._executor
-        self._process = self._executor = None
-        if process is not None and process.pid is not None and process.is_alive():
+        process, pidfd, executor = self._process, self._pidfd, self._executor
+        self._process = self._pidfd = self._executor = None
+        if pidfd is not None:
             with suppress(ProcessLookupError):
-                os.kill(process.pid, signal.SIGKILL)
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            os.close(pidfd)
         if executor is not None:
             await asyncio.to_thread(executor.shutdown, wait=True, cancel_futures=True)
         return process.exitcode if process is not None else None
@@ -126,10 +137,10 @@ class Workers:
         self.count = count or os.cpu_count() or 1
         self._slots = [Slot(memory) for _ in range(self.count)]
         self._free: asyncio.Queue[Slot] = asyncio.Queue()
-        self._starting: set[asyncio.Task[None]] = set()
-        self.replaced: Counter[str] = (
-            Counter()
-        )  # processes since the server started, by reason: `crashed`, `timed_out`, `cancelled`, `recycled`
+        self._restarts: dict[Slot, asyncio.Task[None]] = {}
+        self._failing: set[Slot] = set()  # whose last attempt to start a process failed
+        # Processes since the server started, by reason: `crashed`, `timed_out`, `cancelled`, `recycled`.
+        self.replaced: Counter[str] = Counter()
 
     async def __aenter__(self) -> Self:
         multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
@@ -146,22 +157,36 @@ class Workers:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._starting:
+        restarts = list(self._restarts.values())
+        for task in restarts:
             task.cancel()
-        await asyncio.gather(*self._starting, return_exceptions=True)
+        await asyncio.gather(*restarts, return_exceptions=True)
+        self._restarts.clear()
+        self._free = asyncio.Queue()
         await asyncio.gather(*(slot.stop() for slot in self._slots))
 
     @property
     def pids(self) -> list[int]:
-        return [slot.pid for slot in self._slots if slot.pid is not None]
+        """The ids of the processes that live and are ready."""
+        return [pid for slot in self._slots if (pid := slot.pid) is not None]
 
     async def answers(self) -> bool:
-        """Is there a process that renders or could?"""
-        return bool(self.pids)
+        """Does a process live, or is one starting whose last attempt did not fail?
+
+        The call also replaces idle processes that died.
+        """
+        for _ in range(self._free.qsize()):  # once around the queue
+            slot = self._free.get_nowait()
+            if slot.pid is None:
+                self._replace(slot, "crashed")
+            else:
+                self._free.put_nowait(slot)
+        return bool(self.pids or self._restarts.keys() - self._failing)
 
     async def render(self, request: RenderRequest) -> Rendered | Rejected:
         """Render in the next free slot. Raises `WorkerDied` when the process ends before the image is done."""
-        slot = await self._free.get()
+        while (slot := await self._free.get()).pid is None:  # died idle, which must not cost this image a try
+            self._replace(slot, "crashed")
         try:
             result = await slot.render(request)
         except BaseException as error:
@@ -176,19 +201,24 @@ class Workers:
 
     def _replace(self, slot: Slot, reason: str) -> None:
         self.replaced[reason] += 1
-        task = asyncio.create_task(self._restart(slot), name="restart a worker")
-        self._starting.add(task)
-        task.add_done_callback(self._starting.discard)
+        self._restarts[slot] = asyncio.create_task(self._restart(slot), name="restart a worker")
 
     async def _restart(self, slot: Slot) -> None:
+        """Try until a process is ready, whatever goes wrong: otherwise the slot would be lost.
+
+        Each attempt also replaces the fork server if that died.
+        """
         for attempt in range(sys.maxsize):
             try:
                 await slot.stop()
                 await slot.start()
-            except (OSError, WorkerDied) as error:
-                log.error("a worker does not start: %s", error)
+            except Exception as error:
+                self._failing.add(slot)
+                log.error("a worker does not start: %s", str(error) or type(error).__name__)
                 await asyncio.sleep(PAUSES[min(attempt, len(PAUSES) - 1)])
             else:
+                self._failing.discard(slot)
+                del self._restarts[slot]
                 self._free.put_nowait(slot)
                 return
 

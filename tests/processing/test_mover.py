@@ -4,6 +4,8 @@ That it works next to a running server and survives kills is tested in tests/jou
 """
 
 import asyncio
+import fcntl
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -236,3 +238,21 @@ def test_an_error_gives_the_lock_back(tmp_path: Path) -> None:
             raise ValueError
     with exclusive_lock(folder):
         assert list(folder.iterdir()) == []
+
+
+def test_a_folder_that_its_holder_has_just_removed_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that opened the folder before the holder removed it tries again with a new folder."""
+    folder = tmp_path / "moving"
+    holder = ExitStack()
+    holder.enter_context(exclusive_lock(folder))
+    flock = fcntl.flock
+
+    def released_before(lock: int, operation: int) -> None:
+        holder.close()
+        flock(lock, operation)
+
+    monkeypatch.setattr(fcntl, "flock", released_before)
+    with exclusive_lock(folder) as held:
+        assert list(held.iterdir()) == []
+        with pytest.raises(CannotStart, match="already"), exclusive_lock(folder):
+            pass

@@ -4,6 +4,7 @@ import asyncio
 import multiprocessing
 import os
 import signal
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,12 @@ def request(folder: Path, name: str, content: bytes, **more: Any) -> RenderReque
     out.mkdir()
     limits: dict[str, Any] = {"max_pixels": 100_000_000, "max_frames": 600, "time_limit": 60.0}
     return RenderRequest(source=str(source), folder=str(out), format="jpeg", quality=0, effort=0, **(limits | more))
+
+
+def fork_server_pid() -> int:
+    server: Any = forkserver
+    pid: int = server._forkserver._forkserver_pid
+    return pid
 
 
 @pytest.mark.gen_test
@@ -125,8 +132,84 @@ async def test_a_process_that_dies_as_soon_as_it_is_ready_is_replaced(
             return []
 
         monkeypatch.setattr(multiprocessing, "active_children", none_once)
-        os.kill(workers.pids[0], signal.SIGKILL)
         with pytest.raises(WorkerDied):
-            await workers.render(request(tmp_path, "dies", photos.small_jpeg(1)))
+            await workers.render(request(tmp_path, "late", photos.slow_png(), time_limit=0.1))
         assert isinstance(await workers.render(request(tmp_path, "next", photos.small_jpeg(1))), Rendered)
     assert "a worker does not start: its process ended as soon as it was ready" in caplog.messages
+
+
+@pytest.mark.gen_test
+async def test_a_fork_server_that_dies_while_a_worker_starts_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The slot was lost once, because the restart did not expect the EOFError of this case."""
+    connect, read = forkserver.connect_to_new_process, forkserver.read_signed
+    killed = []
+
+    def stop_and_connect(fds: list[int]) -> Any:
+        killed.append(fork_server_pid())
+        os.kill(killed[0], signal.SIGSTOP)  # so that it cannot answer before it dies
+        os.waitpid(killed[0], os.WUNTRACED)
+        monkeypatch.setattr(forkserver, "connect_to_new_process", connect)
+        monkeypatch.setattr(forkserver, "read_signed", kill_and_read)
+        return connect(fds)
+
+    def kill_and_read(fd: int) -> Any:
+        os.kill(killed[0], signal.SIGKILL)
+        monkeypatch.setattr(forkserver, "read_signed", read)
+        return read(fd)
+
+    async with Workers(1, MEMORY) as workers:
+        monkeypatch.setattr(forkserver, "connect_to_new_process", stop_and_connect)
+        with pytest.raises(WorkerDied):
+            await workers.render(request(tmp_path, "late", photos.slow_png(), time_limit=0.1))
+        assert isinstance(await workers.render(request(tmp_path, "next", photos.small_jpeg(1))), Rendered)
+        assert fork_server_pid() not in killed
+    assert "a worker does not start: unexpected EOF" in caplog.messages
+
+
+@pytest.mark.gen_test
+async def test_a_fork_server_that_dies_takes_no_image_with_it(tmp_path: Path) -> None:
+    """Its idle workers end, and others take their places before the next image."""
+    async with Workers(2, MEMORY) as workers:
+        before = workers.pids
+        os.kill(fork_server_pid(), signal.SIGKILL)
+        await until(lambda: not workers.pids, "multiprocessing ends the workers of a dead fork server")
+        assert isinstance(await workers.render(request(tmp_path, "next", photos.small_jpeg(1))), Rendered)
+        await until(lambda: len(workers.pids) == 2, "both slots have processes")
+        assert not set(workers.pids) & set(before)
+
+
+@pytest.mark.gen_test
+async def test_an_idle_process_that_dies_costs_no_image(tmp_path: Path) -> None:
+    """The image goes to a living process, and a new process replaces the dead one."""
+    async with Workers(2, MEMORY) as workers:
+        dead, living = workers.pids
+        os.kill(dead, signal.SIGKILL)
+        await until(lambda: workers.pids == [living], "one process has ended")
+        assert isinstance(await workers.render(request(tmp_path, "next", photos.small_jpeg(1))), Rendered)
+        await until(lambda: len(workers.pids) == 2, "a new process replaces the dead one")
+        assert dead not in workers.pids
+        assert workers.replaced == {"crashed": 1}
+
+
+@pytest.mark.gen_test
+async def test_workers_answer_while_a_process_lives_or_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dead processes are no answer when others do not start; the question alone makes the server replace them."""
+    async with Workers(2, MEMORY) as workers:
+        before = workers.pids
+        monkeypatch.setattr(module, "START_TIMEOUT", 0.0)
+        os.kill(before[0], signal.SIGKILL)
+        await until(lambda: len(workers.pids) == 1, "one process has ended")
+        assert await workers.answers()
+        os.kill(before[1], signal.SIGKILL)
+        await until(lambda: not workers.pids, "the other one has ended")
+
+        async def silent() -> bool:
+            return not await workers.answers()
+
+        await until(silent, "no process starts")
+        monkeypatch.undo()
+        await until(lambda: len(workers.pids) == 2, "new processes replace both")
+        assert await workers.answers()
+        assert workers.replaced == {"crashed": 2}
