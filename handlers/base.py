@@ -148,6 +148,7 @@ class ApiHandler(RequestHandler):
         # in memory for ever.
         super().on_connection_close()
         if cut:
+            self._received.clear()  # now, because the garbage collector comes seldom
             if self.incoming.phase is not Phase.LINGERING:
                 self.set_status(CUT, "Client Closed Request")
             self._log()  # Tornado logs only requests that it has finished
