@@ -37,7 +37,6 @@ JSON, FORM, EVENTS, TEXT, HTML = (
     "text/plain",
     "text/html",
 )
-BYTES = "application/octet-stream"
 IMAGE = "image/*"
 
 # type -> (its title, what a client can do). `about:blank` has no section of its own (RFC 9457, 4.2.1).
@@ -181,7 +180,7 @@ OPERATIONS = [
         tag="Dreams",
         summary="Record a dream",
         description="The server answers as soon as the upload is durable, while the images are still `processing`. "
-        "A dream needs a title, a content or an image. A body of the type `multipart/*` is a form; any other is read "
+        "A new dream needs a title, content or an image. A body of the type `multipart/*` is a form; any other is read "
         "as JSON. Images get their ids in the order of their parts." + SAME_KEY,
         bodies={JSON: DreamFieldsBody, FORM: DreamFormBody},
         idempotent=True,
