@@ -193,7 +193,7 @@ class MeHandler(AuthHandler):
 
 def name_mistake(value: Any) -> FieldError | None:
     if not isinstance(value, str):
-        return FieldError("username", "must_be_text")
+        return _no_text("username", value)
     if not 1 <= len(value.strip()) <= NAME_LENGTH:
         return FieldError("username", "wrong_length", least=1, most=NAME_LENGTH)
     if any(unicodedata.category(character) == "Cc" for character in value.strip()):
@@ -203,10 +203,14 @@ def name_mistake(value: Any) -> FieldError | None:
 
 def password_mistake(value: Any) -> FieldError | None:
     if not isinstance(value, str):
-        return FieldError("password", "must_be_text")
+        return _no_text("password", value)
     if len(value) not in PASSWORD:
         return FieldError("password", "wrong_length", least=PASSWORD[0], most=PASSWORD[-1])
     return None
+
+
+def _no_text(field: str, value: Any) -> FieldError:
+    return FieldError(field, "must_be_given") if value is None else FieldError(field, "must_be_text")
 
 
 def _new(raw: dict[str, Any]) -> tuple[str, str]:
@@ -220,7 +224,7 @@ def _given(raw: dict[str, Any]) -> tuple[str, str]:
     """The trimmed name and the password, which may be any texts. Raises `Invalid` with every mistake."""
     name, password = raw.get("username"), raw.get("password")
     found = {"username": name, "password": password}
-    _raise(raw, *(FieldError(each, "must_be_text") for each, value in found.items() if not isinstance(value, str)))
+    _raise(raw, *(_no_text(each, value) for each, value in found.items() if not isinstance(value, str)))
     return str(name).strip(), str(password)
 
 

@@ -76,10 +76,12 @@ class ApiHandler(RequestHandler):
 
     def read_json(self, kind: type[T]) -> T:
         """The whole body as a `kind`; raises a 400 or 422 that names the mistake."""
+        if not self._received:
+            raise Problem(400, "no_body")
         try:
             raw = msgspec.json.decode(self._received)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise Problem(400, "not_json", reason=error) from error
+            raise _not_json(str(error)) from error
         except RecursionError:
             raise Problem(400, "json_too_deep") from None
         unknown = unknown_fields(raw, kind)
@@ -92,6 +94,19 @@ class ApiHandler(RequestHandler):
         if unknown:
             raise Invalid(unknown)
         return found
+
+    def read_query(self) -> dict[str, str]:
+        """The parameters of the URL; of a repeated one the last. Raises `Invalid` for values that are not UTF-8."""
+        query: dict[str, str] = {}
+        errors: list[FieldError] = []
+        for name in self.request.query_arguments:
+            try:
+                query[name] = self.get_query_argument(name)
+            except HTTPError:
+                errors.append(FieldError(name, "must_be_utf8"))
+        if errors:
+            raise Invalid(errors)
+        return query
 
     def answer(self, status: int, body: Any) -> None:
         """End the request with `body` as JSON. Called before the method, it replaces the method."""
@@ -259,7 +274,16 @@ class ApiHandler(RequestHandler):
         raise Problem(413, "body_too_large", most=JSON_LIMIT)
 
 
+_PLACE = re.compile(r"\(byte (\d+)\)")
+_KINDS = {"object": "must_be_object", "str": "must_be_text", "str | null": "must_be_text"}
 _WRONG_TYPE = re.compile(r"Expected `(.*)`, got `(.*)`")
+
+
+def _not_json(message: str) -> Problem:
+    """The answer to a body in which msgspec finds the mistake that `message` describes."""
+    if found := _PLACE.search(message):
+        return Problem(400, "not_json_at", byte=found[1])
+    return Problem(400, "json_ends_early") if "truncated" in message else Problem(400, "not_json")
 
 
 def _mistake(message: str) -> FieldError:
@@ -267,6 +291,8 @@ def _mistake(message: str) -> FieldError:
     text, _, path = message.partition(" - at `$.")
     field = path.rstrip("`") or "body"
     if found := _WRONG_TYPE.fullmatch(text):
+        if found[1] in _KINDS:
+            return FieldError(field, _KINDS[found[1]])
         return FieldError(field, "wrong_type", expected=found[1], given=found[2])
     return FieldError(field, "does_not_fit", reason=text)
 

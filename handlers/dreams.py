@@ -10,7 +10,6 @@ from handlers.answers import answer_dream
 from handlers.bodies import TITLE_LENGTH, DreamPageBody
 from handlers.listening import ListeningHandler
 from handlers.problems import FieldError, Invalid
-from handlers.requests import PAGE, DreamsQuery
 from handlers.upload import UploadHandler
 from handlers.views import UrlForHost
 from storage.dreams import Dreams, InvalidCursor
@@ -37,18 +36,17 @@ class DreamsHandler(UploadHandler):
             await super().begin()
 
     async def get(self) -> None:
-        query = {name: self.get_query_argument(name) for name in self.request.query_arguments}
-        if unknown := forms.unknown_parameters(query, DreamsQuery):
-            raise Invalid(unknown)
+        query = self.read_query()
+        limit, since, until = forms.listing(query)
         try:
             items, cursor = await self.dreams.find(
                 self.caller.user,
-                limit=forms.page_size(query.get("limit", str(PAGE))),
+                limit=limit,
                 cursor=query.get("cursor") or None,
                 words=query.get("q", "")[:TITLE_LENGTH],
                 tag=query.get("tag") or None,
-                since=forms.moment("from", query["from"]) if query.get("from") else None,
-                until=forms.moment("to", query["to"]) if query.get("to") else None,
+                since=since,
+                until=until,
             )
         except InvalidCursor:
             raise Invalid([FieldError("cursor", "bad_cursor")]) from None
@@ -80,7 +78,7 @@ class DreamHandler(ListeningHandler):
         self.url_for_host = url_for_host
 
     async def get(self, dream_id: str) -> None:
-        condition = forms.waiting({name: self.get_query_argument(name) for name in self.request.query_arguments})
+        condition = forms.waiting(self.read_query())
         if condition is None:
             answer_dream(self, 200, await self.dreams.get(self.caller.user, dream_id), self.url_for_host)
         elif (dream := await self.newer(dream_id, *condition)) is not None:

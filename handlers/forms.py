@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from handlers.bodies import CONTENT_LENGTH, LUCIDITY, MOOD_LENGTH, TAG_LENGTH, TAGS, TITLE_LENGTH
 from handlers.problems import FieldError, Invalid
-from handlers.requests import MAX_PAGE, MAX_REVISION, MAX_WAIT, WaitQuery
+from handlers.requests import MAX_PAGE, MAX_REVISION, MAX_WAIT, PAGE, DreamsQuery, WaitQuery
 
 YEARS = range(1000, 9000)  # far enough from the ends of the calendar for every offset
 # Looser in that seconds may be missing, and a space may stand for the T. Python alone reads much more than this.
@@ -103,19 +103,22 @@ def unknown_parameters(query: Mapping[str, str], kind: type[Struct]) -> Errors:
     return [FieldError(name, "unknown_parameter", allowed=known) for name in sorted(set(query) - set(known))]
 
 
-def page_size(text: str) -> int:
-    size = _number(text)
+def listing(query: Mapping[str, str]) -> tuple[int, date | datetime | None, date | datetime | None]:
+    """The number of dreams on a page, the first and the last night. Raises `Invalid` with every mistake."""
+    errors = unknown_parameters(query, DreamsQuery)
+    size = _number(query.get("limit", str(PAGE)))
     if not isinstance(size, int) or not 1 <= size <= MAX_PAGE:
-        raise Invalid([FieldError("limit", "bad_limit", most=MAX_PAGE)])
-    return size
-
-
-def moment(name: str, text: str) -> date | datetime:
-    """A night as 2026-11-22, or a time as 2026-11-22T06:10:00Z."""
-    try:
-        return date.fromisoformat(text) if NIGHT.fullmatch(text) is not None else _time(text)
-    except (_Mistake, ValueError):
-        raise Invalid([FieldError(name, "bad_night")]) from None
+        errors.append(FieldError("limit", "bad_limit", most=MAX_PAGE))
+    nights: dict[str, date | datetime] = {}
+    for name in ("from", "to"):
+        try:
+            if query.get(name):
+                nights[name] = _night(query[name])
+        except (_Mistake, ValueError):
+            errors.append(FieldError(name, "bad_night"))
+    if errors:
+        raise Invalid(errors)
+    return int(size), nights.get("from"), nights.get("to")
 
 
 def waiting(query: Mapping[str, str]) -> tuple[int, int] | None:
@@ -182,6 +185,11 @@ def _time(value: Any) -> datetime:
     if moment.year not in YEARS:
         raise _Mistake("bad_time")
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)  # MongoDB keeps milliseconds
+
+
+def _night(text: str) -> date | datetime:
+    """A night as 2026-11-22, or a time as 2026-11-22T06:10:00Z. Raises `_Mistake` or `ValueError`."""
+    return date.fromisoformat(text) if NIGHT.fullmatch(text) is not None else _time(text)
 
 
 def _dreamed_at(value: Any) -> datetime | None:

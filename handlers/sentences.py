@@ -22,7 +22,13 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "Something went wrong on the server. Its log has details under {request_id}.",
         "服务器出错了。日志中编号 {request_id} 处有详细信息。",
     ),
-    "not_json": ("The body is not JSON: {reason}", "请求正文不是 JSON：{reason}"),
+    "no_body": ("This call needs a body in JSON.", "这个请求需要 JSON 正文。"),
+    "not_json": ("The body is not JSON in UTF-8.", "请求正文不是 UTF-8 编码的 JSON。"),
+    "not_json_at": (
+        "The body is not JSON: there is a mistake at byte {byte}.",
+        "请求正文不是 JSON：第 {byte} 字节处有误。",
+    ),
+    "json_ends_early": ("The body is not JSON: it ends too early.", "请求正文不是 JSON：内容不完整。"),
     "json_too_deep": ("The JSON of the body is nested too deeply.", "请求正文的 JSON 嵌套过深。"),
     "body_too_large": ("The body may have at most {most} bytes.", "请求正文最多 {most} 字节。"),
     "restarting": (
@@ -100,8 +106,12 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "图片须以 multipart/form-data 上传，字段为 `images` 和 `positions`。",
     ),
     "form_unreadable": (
-        "The body is not multipart/form-data that can be read: {reason}.",
-        "请求正文不是可读取的 multipart/form-data：{reason}。",
+        "The server cannot read the body as multipart/form-data: a boundary or the header of a part has a mistake.",
+        "服务器无法把请求正文作为 multipart/form-data 读取：分隔符或某一部分的头有误。",
+    ),
+    "no_boundary": (
+        "The Content-Type multipart/form-data must name the boundary between the parts.",
+        "Content-Type 为 multipart/form-data 时，必须给出分隔符 boundary。",
     ),
     "form_ends_early": (
         "The body, multipart/form-data, ends before its last boundary.",
@@ -145,6 +155,7 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "unknown_field": ("unknown field; allowed are {allowed}", "没有这个字段；可用的字段有 {allowed}"),
     "unknown_parameter": ("unknown parameter; allowed are {allowed}", "没有这个参数；可用的参数有 {allowed}"),
     "must_be_object": ("must be an object", "必须是一个对象"),
+    "must_be_given": ("must be given", "必须填写"),
     "must_be_text": ("must be a text", "必须是文本"),
     "must_be_texts": ("must be a list of texts", "必须是文本列表"),
     "must_be_utf8": ("must be UTF-8", "必须是 UTF-8 编码"),

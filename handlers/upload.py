@@ -60,8 +60,10 @@ class Upload:
         self._received = 0
         self._segment: MultipartSegment | None = None  # the part that is being received
         _, options = parse_options_header(headers.get("Content-Type", ""))
+        if not options.get("boundary"):
+            raise Problem(400, "no_boundary")
         with _readable():
-            self._parser = PushMultipartParser(options.get("boundary", ""))
+            self._parser = PushMultipartParser(options["boundary"])
 
     async def receive(self, chunk: bytes) -> None:
         self._received += len(chunk)
@@ -173,7 +175,7 @@ def _readable() -> Iterator[None]:
     try:
         yield
     except MultipartError as error:
-        raise Problem(400, "form_unreadable", reason=error) from error
+        raise Problem(400, "form_unreadable") from error
 
 
 class UploadHandler(ApiHandler):

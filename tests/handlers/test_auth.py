@@ -310,7 +310,10 @@ async def test_unknown_name_costs_as_much_as_a_wrong_password(client: Client, se
 async def test_missing_fields_of_a_login_are_named(client: Client) -> None:
     """A login without its fields is a mistake in the request, not a wrong password."""
     errors = problem(await client.post("/api/auth/login", {"username": None}), 422)["errors"]
-    assert [error["field"] for error in errors] == ["username", "password"]
+    assert [(error["field"], error["message"]) for error in errors] == [
+        ("username", "must be given"),
+        ("password", "must be given"),
+    ]
 
 
 @pytest.mark.gen_test

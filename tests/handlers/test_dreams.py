@@ -166,6 +166,8 @@ async def test_dreams_are_found(rest: Rest, query: str, found: set[str]) -> None
         ("from=yesterday", ["from"]),
         ("to=2026", ["to"]),
         ("page=2&tags=x", ["page", "tags"]),
+        ("page=2&limit=0&to=x", ["page", "limit", "to"]),
+        ("q=%ff&tag=%ff", ["q", "tag"]),
     ],
 )
 async def test_wrong_parameters_are_named(rest: Rest, query: str, fields: list[str]) -> None:

@@ -397,29 +397,37 @@ def test_moving_one_image_twice_is_refused() -> None:
 @pytest.mark.parametrize(("text", "size"), [("1", 1), ("20", 20), ("100", 100), ("007", 7)])
 def test_a_page_has_1_to_100_dreams(text: str, size: int) -> None:
     """As the query says it."""
-    assert forms.page_size(text) == size
+    assert forms.listing({"limit": text}) == (size, None, None)
 
 
 @pytest.mark.parametrize("text", ["0", "101", "-1", "", "x", "1.5", "٣", "9" * 50, " 1"])
 def test_another_size_is_refused(text: str) -> None:
     """A page of a million dreams neither."""
-    assert refused(forms.page_size, text) == [("limit", "must be a number from 1 to 100")]
+    assert refused(forms.listing, {"limit": text}) == [("limit", "must be a number from 1 to 100")]
 
 
 def test_a_bound_is_a_night_or_a_moment() -> None:
     """A plain date is a night by the dreamer's clock, which has no offset."""
-    assert forms.moment("from", "2026-11-22") == date(2026, 11, 22)
-    assert type(forms.moment("from", "2026-11-22")) is date
-    assert forms.moment("to", "2026-11-22T06:10:00+08:00") == datetime(2026, 11, 21, 22, 10, tzinfo=UTC)
+    _, since, until = forms.listing({"from": "2026-11-22", "to": "2026-11-22T06:10:00+08:00"})
+    assert since == date(2026, 11, 22)
+    assert type(since) is date
+    assert until == datetime(2026, 11, 21, 22, 10, tzinfo=UTC)
+    assert forms.listing({"from": "", "to": ""}) == (20, None, None)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "2026", "2026-11-31", "2026-W47-7", "22.11.2026", "2026-11-22T06:10:00", "today", "x" * 10]
+    "text", ["2026", "2026-11-31", "2026-W47-7", "22.11.2026", "2026-11-22T06:10:00", "today", "x" * 10]
 )
 def test_another_bound_is_refused(text: str) -> None:
     """By its parameter's name."""
     message = "must be a night as 2026-11-22 or a time as 2026-11-22T06:10:00Z"
-    assert refused(forms.moment, "from", text) == [("from", message)]
+    assert refused(forms.listing, {"from": text}) == [("from", message)]
+
+
+def test_every_mistake_of_a_list_is_named() -> None:
+    """A client can mend all of them at once."""
+    found = refused(forms.listing, {"limit": "0", "from": "x", "to": "y", "page": "2"})
+    assert [field for field, _ in found] == ["page", "limit", "from", "to"]
 
 
 # ---- waiting
