@@ -65,15 +65,18 @@ class Slot:
         self._context = multiprocessing.get_context("forkserver")
         self._executor: ProcessPoolExecutor | None = None
         self._process: BaseProcess | None = None
-        # When the fork server dies, multiprocessing takes its processes for dead. The kernel knows better.
+        # When the fork server dies, multiprocessing takes its processes for dead. The kernel knows better. None where
+        # the kernel has no such descriptors: on macOS.
         self._pidfd: int | None = None
         self.images = 0
 
     @property
     def pid(self) -> int | None:
         """The id of the process, while it lives."""
-        if self._process is None or self._pidfd is None:
+        if self._process is None:
             return None
+        if self._pidfd is None:
+            return self._process.pid if self._process.is_alive() else None
         exits = select.poll()
         exits.register(self._pidfd, select.POLLIN)
         return None if exits.poll(0) else self._process.pid
@@ -91,9 +94,11 @@ class Slot:
         except TimeoutError:
             raise WorkerDied("timed_out", f"its process was not ready within {START_TIMEOUT:.0f} s") from None
         self._process = next((each for each in multiprocessing.active_children() if each.pid == pid), None)
-        with suppress(ProcessLookupError):
-            self._pidfd = os.pidfd_open(pid)
-        if self._process is None or self._pidfd is None:
+        try:
+            self._pidfd = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
+        except ProcessLookupError:
+            self._process = None
+        if self._process is None:
             raise WorkerDied("crashed", "its process ended as soon as it was ready")
 
     async def render(self, request: RenderRequest) -> Rendered | Rejected:
@@ -112,9 +117,12 @@ class Slot:
         """Kill the process, wait for its end, and return its exit code."""
         process, pidfd, executor = self._process, self._pidfd, self._executor
         self._process = self._pidfd = self._executor = None
-        if pidfd is not None:
-            with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError):
+            if pidfd is not None:
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            elif process is not None and process.is_alive():
+                process.kill()
+        if pidfd is not None:
             os.close(pidfd)
         if executor is not None:
             await asyncio.to_thread(executor.shutdown, wait=True, cancel_futures=True)

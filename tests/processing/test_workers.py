@@ -181,8 +181,13 @@ async def test_a_fork_server_that_dies_takes_no_image_with_it(tmp_path: Path) ->
 
 
 @pytest.mark.gen_test
-async def test_an_idle_process_that_dies_costs_no_image(tmp_path: Path) -> None:
-    """The image goes to a living process, and a new process replaces the dead one."""
+@pytest.mark.parametrize("system", ["linux", "macos"])
+async def test_an_idle_process_that_dies_costs_no_image(
+    system: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The image goes to a living process, and a new process replaces the dead one; also where there is no pidfd."""
+    if system == "macos":
+        monkeypatch.delattr(os, "pidfd_open")
     async with Workers(2, MEMORY) as workers:
         dead, living = workers.pids
         os.kill(dead, signal.SIGKILL)
