@@ -11,8 +11,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-CALIBRATION = 1_000_000  # additions
-QUIET = 0.04  # seconds that they take on the machine that the deadlines were made for, while nothing else runs on it
+CALIBRATION = 5_000_000  # additions
+QUIET = 0.086  # seconds that they take on the machine that the deadlines were made for, while nothing else runs on it
 TIGHT = 1.5  # up to here the deadlines have room enough: they are far above what a test takes
 MAX_SLOWNESS = 20.0
 
@@ -20,11 +20,9 @@ MAX_SLOWNESS = 20.0
 def _measure() -> float:
     """How many times longer than on a quiet machine the same work takes here and now, from 1 to `MAX_SLOWNESS`."""
     began = time.perf_counter()
-    for _ in range(5):  # long enough for the scheduler to give other processes their turns
-        total = 0
-        for number in range(CALIBRATION):
-            total += number
-    slowness = (time.perf_counter() - began) / (5 * QUIET)
+    for _ in range(3):  # long enough for the scheduler to give other processes their turns
+        sum(range(CALIBRATION))  # one call of C: coverage would trace a loop, and the machine would seem slow
+    slowness = (time.perf_counter() - began) / (3 * QUIET)
     # Twice, because tests start processes, which wait for each other: delays add up.
     return 1.0 if slowness < TIGHT else min(MAX_SLOWNESS, round(2 * slowness, 1))
 

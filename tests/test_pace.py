@@ -52,3 +52,26 @@ def test_a_campaign_runs_its_rounds(campaign: Campaign) -> None:
     """The marker says how many, and the end of the run names every campaign."""
     assert len(list(campaign.rounds())) == campaign.count
     assert (campaign.sample, campaign.whole) == (2, 3)
+
+
+COUNT_EVENTS = """
+import sys
+from tests import pace
+
+events = []
+
+def tracer(*event):
+    events.append(event)
+    return tracer
+
+sys.settrace(tracer)
+pace._measure()
+sys.settrace(None)
+print(len(events))
+"""
+
+
+def test_coverage_does_not_make_the_machine_seem_slow() -> None:
+    """Coverage is called for every line that runs; the measured work has nearly none."""
+    done = subprocess.run([sys.executable, "-c", COUNT_EVENTS], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 30
